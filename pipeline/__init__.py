@@ -1,0 +1,19 @@
+"""One training, from faces to a report: ingest, train, evaluate.
+
+Each step is a module that can be run, `python -m pipeline.ingest`, `.train`, `.evaluate`, and
+`pipeline.main` runs the three in a row.
+"""
+
+import os
+
+# TensorFlow's own start-up messages: device.py says what they say, in one line on the run.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+class InputError(Exception):
+    """What a user gave can't be used. Its text is one line: what, where, and the remedy."""
+
+
+class TrainingError(Exception):
+    """A training can't go on: its numbers, or those of the machine, are broken. One line."""

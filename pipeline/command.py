@@ -1,0 +1,64 @@
+"""The edge between a shell and the project: settings in, an exit status out.
+
+Exit status: 0 done, 1 a training that failed, 2 input that can't be used, 130 interrupted. A user's
+mistake is answered with one line on stderr, without a traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tyro
+from tyro._errors import (
+    InstantiationFailure,
+    InvalidChoice,
+    ParseErrorEvent,
+    UnrecognizedArgs,
+    on_parse_error,
+)
+
+from pipeline import InputError, TrainingError
+
+Settings = TypeVar("Settings")
+
+
+def run(settings_class: type[Settings], command: Callable[[Settings], Any]) -> None:
+    """Parse the command line into `settings_class`, call `command` with it and exit."""
+    try:
+        command(_parse(settings_class))
+    except (InputError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        _record_error(str(error))
+        raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _parse(settings_class: type[Settings]) -> Settings:
+    """Settings from sys.argv; tyro's own boxes of several lines become an `InputError` of one."""
+    # on_parse_error is tyro's documented hook for this, private until it settles (tyro 1.0.17).
+    with on_parse_error(_raise_one_line):
+        return tyro.cli(settings_class, use_underscores=True)
+
+
+def _raise_one_line(event: ParseErrorEvent) -> None:
+    match event:
+        case UnrecognizedArgs(tokens=tokens):
+            problem = f"unknown parameter {' '.join(tokens)}"
+        case InvalidChoice(argument=argument, value=value, choices=choices):
+            name = argument.display_name().lstrip("-")
+            problem = f"{name}={value}: expected one of {', '.join(choices)}"
+        case InstantiationFailure(message=message, argument=argument) if argument is not None:
+            problem = f"{argument.display_name().lstrip('-')}: {message}"
+        case _:
+            problem = f"the command line can't be read ({type(event).__name__})"
+    raise InputError(f"{' '.join(problem.split())}; --help lists the parameters")
+
+
+def _record_error(error: str) -> None:
+    """Note the reason on the run that `mlflow run` made, if it was not joined before the error."""
+    if "MLFLOW_RUN_ID" in os.environ:
+        from pipeline import tracking  # heavy, and needed only here
+
+        tracking.tag_error(os.environ["MLFLOW_RUN_ID"], error)

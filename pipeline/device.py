@@ -1,0 +1,197 @@
+"""What computes: which processor or GPU, in which precision, with how many threads. Is it right?
+
+`self_test` comes before every training. A GPU that computes wrong numbers still trains, to 20 %
+accuracy and a lost week (the report, "Key Challenges"); it must be noticed in the first seconds.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from pipeline import TrainingError
+
+CPU_FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX-512 or AMX; Arm: bf16
+REMEDY = "reinstall its driver, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
+AMPERE = (8, 0)  # first CUDA compute capability with bfloat16 units
+
+
+@dataclass(frozen=True)
+class Device:
+    """What Keras' backend computes on."""
+
+    backend: str
+    name: str
+    processor: str
+    gpu: str
+    """The GPU's name with driver and CUDA version, or why there is none."""
+    bfloat16: bool
+    """Whether the backend computes in bfloat16 faster than in float32 there."""
+    threads: int
+
+
+def use_threads(threads: int) -> int:
+    """Bound the backend's threads (0: one a core) and return the number. Call it before any tensor.
+
+    With JAX, whose XLA has no such setting, it bounds the process to as many cores.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    count = threads or cores
+    match keras.backend.backend():
+        case "tensorflow":
+            _tensorflow().config.threading.set_intra_op_parallelism_threads(count)
+        case "torch":
+            import torch
+
+            torch.set_num_threads(count)
+        case "jax" if threads and hasattr(os, "sched_setaffinity"):
+            count = min(count, cores)
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    return count
+
+
+def describe(threads: int) -> Device:
+    """The device in use; `threads` is what `use_threads` returned."""
+    processor, flags = _processor()
+    gpu_name, capability = _gpu()
+    on_cpu_bfloat16 = (
+        bool(flags & CPU_FLAGS_OF_BFLOAT16) and keras.backend.backend() == "tensorflow"
+    )
+    return Device(
+        backend=f"{keras.backend.backend()}",
+        name=gpu_name or "CPU",
+        processor=processor,
+        gpu=f"{gpu_name}, {_driver()}" if gpu_name else _why_no_gpu(),
+        bfloat16=capability >= AMPERE if gpu_name else on_cpu_bfloat16,
+        threads=threads,
+    )
+
+
+def choose_precision(wanted: str, device: Device) -> str:
+    """float32 or bfloat16, for a wanted precision of auto, float32 or bfloat16."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device.bfloat16 else "float32"
+
+
+def self_test(precision: str, convolve: Callable[[Any, Any], Any] | None = None) -> None:
+    """Raise TrainingError unless a convolution agrees with NumPy and a tiny batch is overfitted."""
+    check_convolution(precision, convolve or (lambda x, k: ops.conv(x, k, padding="valid")))
+    check_overfitting(precision)
+
+
+def check_convolution(precision: str, convolve: Callable[[Any, Any], Any]) -> None:
+    """`convolve` takes images (n, h, w, c) and kernels (k, k, c, m); padding "valid"."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((4, 12, 12, 8), dtype=np.float32)
+    kernels = rng.standard_normal((3, 3, 8, 16), dtype=np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
+    expected = np.einsum("nhwcij,ijcm->nhwm", windows, kernels)
+    computed = convolve(ops.cast(images, precision), ops.cast(kernels, precision))
+    error = np.abs(ops.convert_to_numpy(ops.cast(computed, "float32")) - expected).max()
+    # Sums of 72 products of size 1: float32 (and a GPU's tf32) err by less than 0.05, bfloat16,
+    # with 8 bits, by less than 0.5; values reach 30, so a wrong result is far outside.
+    bound = 0.5 if precision == "bfloat16" else 0.05
+    if not error < bound:
+        raise TrainingError(
+            f"self-test: a {precision} convolution is off by {error:.3g} (bound {bound}); "
+            f"this device computes wrong numbers: {REMEDY}"
+        )
+
+
+def check_overfitting(precision: str, steps: int = 60) -> None:
+    """A small network must learn 16 noise pictures by heart, which needs right gradients."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((16, 8, 8, 1), dtype=np.float32)
+    labels = np.arange(16) % 4
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    model = keras.Sequential(
+        [
+            layers.Conv2D(16, 3, activation="relu", dtype=policy),
+            layers.Flatten(dtype=policy),
+            layers.Dense(32, activation="relu", dtype=policy),
+            layers.Dense(4, dtype="float32"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    model.fit(images, labels, batch_size=16, epochs=steps, verbose=0)
+    right = np.mean(model.predict(images, verbose=0).argmax(axis=1) == labels)
+    if not right > 0.9:
+        raise TrainingError(
+            f"self-test: a tiny batch was learnt to {right:.0%} only, expected 100 %; "
+            f"this device computes wrong gradients: {REMEDY}"
+        )
+
+
+def _tensorflow() -> Any:
+    """TensorFlow, for what Keras has no word for: its threads and its list of GPUs."""
+    import tensorflow
+
+    return tensorflow
+
+
+def _processor() -> tuple[str, set[str]]:
+    """The processor's name and feature flags, as Linux tells them; elsewhere the name alone."""
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            elif key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+    return name, flags
+
+
+def _gpu() -> tuple[str | None, tuple[int, int]]:
+    """Name and compute capability of the first GPU that the backend sees, or None."""
+    match keras.backend.backend():
+        case "tensorflow":
+            config = _tensorflow().config
+            if found := config.list_physical_devices("GPU"):
+                details = config.experimental.get_device_details(found[0])
+                return details.get("device_name", "GPU"), details.get("compute_capability", (0, 0))
+        case "jax":
+            import jax
+
+            if (found := jax.devices()[0]).platform == "gpu":
+                major, minor = str(getattr(found, "compute_capability", "0.0")).split(".")
+                return found.device_kind, (int(major), int(minor))
+        case "torch":
+            import torch
+
+            if torch.cuda.is_available():
+                return torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    return None, (0, 0)
+
+
+def _driver() -> str:
+    """The NVIDIA driver's version and the newest CUDA that it serves, from nvidia-smi."""
+    if not shutil.which("nvidia-smi"):
+        return "no nvidia-smi"
+    lines = subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout
+    versions = [line for line in lines.splitlines() if "Driver Version" in line]
+    return " ".join(versions[0].strip("| ").split()) if versions else "nvidia-smi finds no driver"
+
+
+def _why_no_gpu() -> str:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "none: hidden by CUDA_VISIBLE_DEVICES"
+    if not shutil.which("nvidia-smi"):
+        return "none: no NVIDIA driver installed (no nvidia-smi)"
+    backend = keras.backend.backend()
+    if backend == "tensorflow" and not _tensorflow().test.is_built_with_cuda():
+        return f"none: this TensorFlow is built without CUDA; {_driver()}"
+    return f"none: {backend} can't use it (docs/training.md tells which libraries); {_driver()}"

@@ -1,0 +1,88 @@
+"""Measure a trained network on the test split, once everything is chosen.
+
+mlflow run . -e evaluate                                   the newest train run
+python -m pipeline.evaluate --run models:/emotion@champion
+python -m pipeline.evaluate --run models/compact.keras --data INGEST_RUN_ID
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline import InputError, command
+from pipeline.settings import NONE, EvaluateSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.dataset import Dataset
+    from pipeline.tracking import Run
+
+
+def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
+    """Record an evaluation and return its run's id. The only reader of the test split."""
+    # Rooms are imported where they are needed: a mistyped parameter is answered without them.
+    from pipeline import dataset, evaluation, figures, networks, tracking
+
+    file, trained_by = _model(settings.run)
+    address = _dataset_address(settings, trained_by)
+    faces = dataset.load(tracking.dataset_folder(address))
+    images, labels = faces.part(dataset.SPLITS.index(settings.split))
+    if len(labels) == 0:
+        raise InputError(f"data={settings.data}: this dataset has no face in {settings.split}")
+    model = networks.load(file)
+
+    with (
+        tracking.record("evaluate", settings, parent=parent) as run,
+        TemporaryDirectory() as scratch,
+    ):
+        looks = tracking.evaluations(faces.digest, settings.split)
+        run.use_dataset(faces, address, context=settings.split)
+        run.tag(model=settings.run, trained_by=trained_by or "unknown", earlier_looks=looks)
+        result = evaluation.evaluate(labels, networks.predict(model, images))
+        run.log_metrics(evaluation.metrics(result, settings.split))
+        unseen = dataset.unseen(images, _trained_on(trained_by, faces))
+        if of_unseen := evaluation.subset(result, unseen):
+            run.log_metrics({f"{settings.split}_accuracy_unseen": of_unseen.accuracy})
+        run.log_text(evaluation.predictions_csv(result), "predictions.csv")
+        run.log_evaluation(result, settings.split, Path(scratch))
+        run.log_file(figures.mistakes(result, images, Path(scratch) / "mistakes.png"))
+
+    print(evaluation.report_text(result))
+    if of_unseen:
+        print(f"without copies of training faces {evaluation.accuracy_text(of_unseen)}")
+    print(f"the {settings.split} split of this dataset had been evaluated {looks} times before")
+    print(f"evaluate run {run.id}")
+    return run.id
+
+
+def _model(run: str) -> tuple[Path, str | None]:
+    """The .keras file of a run's id, a model address or a file, and the run that trained it."""
+    from pipeline import tracking
+
+    if run.endswith(".keras") or ":/" in run:
+        return tracking.model_file(run)
+    return tracking.model_file(f"runs:/{tracking.find(run, 'train', 'trial').info.run_id}/model")
+
+
+def _dataset_address(settings: EvaluateSettings, trained_by: str | None) -> str:
+    from pipeline import tracking
+
+    if settings.data != NONE:
+        return settings.data
+    if trained_by is None:
+        raise InputError(f"run={settings.run}: a bare file has no dataset of its own; give data=")
+    return tracking.dataset_of(trained_by)
+
+
+def _trained_on(trained_by: str | None, faces: "Dataset") -> "np.ndarray":
+    """Images of the split that the network was trained on, of `faces` itself if that is unknown."""
+    from pipeline import dataset, tracking
+
+    if trained_by is not None:
+        faces = dataset.load_without_test(tracking.dataset_folder(tracking.dataset_of(trained_by)))
+    return faces.part(dataset.TRAIN)[0]
+
+
+if __name__ == "__main__":
+    command.run(EvaluateSettings, evaluate)

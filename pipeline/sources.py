@@ -1,0 +1,132 @@
+"""Faces from wherever users keep them: a CSV, folders of pictures, Kaggle, or the drawn sample."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from pipeline import InputError, fer_csv, sample
+from pipeline.dataset import CLASSES, SIDE, TEST, TRAIN, UNASSIGNED, VALIDATION, Faces
+
+SPELLINGS = {name: code for code, name in enumerate(CLASSES)} | {
+    spelling: CLASSES.index(name)
+    for name, spellings in {
+        "angry": ("anger",),
+        "disgust": ("disgusted",),
+        "fear": ("fearful", "afraid", "scared"),
+        "happy": ("happiness", "joy"),
+        "sad": ("sadness",),
+        "surprise": ("surprised",),
+    }.items()
+    for spelling in spellings
+}
+"""Class code of a class folder's name, in lower case."""
+
+SPLIT_FOLDERS = {
+    "train": TRAIN, "training": TRAIN,
+    "validation": VALIDATION, "val": VALIDATION, "valid": VALIDATION, "publictest": VALIDATION,
+    "test": TEST, "testing": TEST, "privatetest": TEST,
+}  # fmt: skip
+"""Split code of a split folder's name, in lower case."""
+
+PICTURES = {".png", ".jpg", ".jpeg"}
+CSVS = {".csv", ".gz", ".zip"}
+KAGGLE = "kaggle:"
+
+
+def read(source: str, seed: int) -> Faces:
+    """Faces of `source`, with the source's own split where it has one.
+
+    `seed` is for the drawn sample alone. Raises InputError if the source can't be used.
+    """
+    if source == "sample":
+        images, labels = sample.draw(seed=seed)
+        return Faces(images, labels, np.full(len(labels), UNASSIGNED, np.uint8))
+    path = _download(source.removeprefix(KAGGLE)) if source.startswith(KAGGLE) else Path(source)
+    if path.is_dir():
+        return read_folders(path)
+    if not path.is_file():
+        raise InputError(
+            f"{source}: no such file or folder; give sample, a CSV, a folder or kaggle:…"
+        )
+    if path.suffix.lower() not in CSVS:
+        raise InputError(f"{source}: expected .csv, .csv.gz, .csv.zip or a folder of class folders")
+    return fer_csv.read_csv(path)
+
+
+def read_folders(folder: Path) -> Faces:
+    """Faces of `<split>/<class>/*` or `<class>/*`, png or jpg, brought to 48x48 grey.
+
+    Order: by path. Raises InputError for a folder that is neither a class nor a split, a picture
+    that can't be read, or no picture at all.
+    """
+    pictures = sorted(_pictures(folder))
+    if not pictures:
+        raise InputError(
+            f"{folder}: no .png or .jpg in class folders; expected train/<class>/*.jpg"
+        )
+    images = np.empty((len(pictures), SIDE, SIDE), np.uint8)
+    for i, (path, _, _) in enumerate(track(pictures, "reading pictures", transient=True)):
+        images[i] = _read_picture(path)
+    codes = np.array([codes for _, *codes in pictures], np.uint8)
+    return Faces(images, codes[:, 0].copy(), codes[:, 1].copy())
+
+
+def _pictures(folder: Path) -> Iterator[tuple[Path, int, int]]:
+    """Yield path, class code and split code of each picture below `folder`."""
+    folders = _visible_folders(folder)
+    splits = {path: SPLIT_FOLDERS.get(path.name.lower(), UNASSIGNED) for path in folders}
+    if any(code != UNASSIGNED for code in splits.values()):
+        class_folders = [
+            (below, code) for path, code in splits.items() if code != UNASSIGNED
+            for below in _visible_folders(path)
+        ]  # fmt: skip
+    else:
+        class_folders = [(path, UNASSIGNED) for path in folders]
+    for path, split in class_folders:
+        label = SPELLINGS.get(path.name.lower())
+        if label is None:
+            raise InputError(f"{path}: not a class folder; expected one of {', '.join(CLASSES)}")
+        for picture in path.iterdir():
+            if picture.suffix.lower() in PICTURES and not picture.name.startswith("."):
+                yield picture, label, split
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            grey = picture.convert("L")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} can't be read as a picture: {error}; replace or remove it"
+        ) from error
+    return np.asarray(grey if grey.size == (SIDE, SIDE) else grey.resize((SIDE, SIDE)))
+
+
+def _download(name: str) -> Path:
+    """Folder or CSV of the Kaggle dataset `OWNER/NAME`, fetched once and then kept by kagglehub."""
+    if name.count("/") != 1:
+        raise InputError(f"kaggle:{name}: expected kaggle:OWNER/NAME")
+    import kagglehub  # needed by few, and slow to import
+
+    try:
+        with contextlib.redirect_stdout(None):
+            folder = Path(kagglehub.dataset_download(name))
+    # Whatever kagglehub or the network raises, the user's remedy is the same.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"kaggle:{name} can't be downloaded ({type(error).__name__}: {reason}). Create an API "
+            "token at kaggle.com/settings and put it into KAGGLE_API_TOKEN or ~/.kaggle/kaggle.json"
+        ) from error
+    for wanted in ("fer2013.csv", "icml_face_data.csv", "train"):
+        for found in sorted(folder.rglob(wanted)):
+            return found.parent if found.is_dir() else found
+    return folder

@@ -1,0 +1,125 @@
+"""Train a network on a dataset and record it.
+
+mlflow run . -e train -P lr=0.0002
+python -m pipeline.train --network report --epochs 60 --batch_size 16
+python -m pipeline.train --resume RUN_ID                   after Ctrl-C, or a crash
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline import InputError, command
+from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+    from pipeline.tracking import Run
+    from pipeline.training import Fitted
+
+
+def train(settings: TrainSettings, parent: "Run | None" = None, step: str = "train") -> str:
+    """Record a training and return its run's id. Ctrl-C saves what was reached, then goes on up."""
+    # Rooms are imported where they are needed: a mistyped parameter is answered without them.
+    from pipeline import device, tracking, training
+    from pipeline.progress import EpochProgress
+
+    settings = _resumed(settings)
+    with tracking.record(step, settings, parent=parent) as run:
+        computer = device.describe(device.use_threads(settings.threads))
+        precision = device.choose_precision(settings.precision, computer)
+        run.tag(**{f"device.{name}": value for name, value in asdict(computer).items()})
+        run.tag(precision=precision)
+        device.self_test(precision)
+
+        faces = _training_faces(settings, run)
+        with EpochProgress(settings.epochs) as progress:
+            fitted = training.fit(
+                settings,
+                faces,
+                precision=precision,
+                on_epoch=[run.log_epoch, progress.on_epoch],
+                on_batch=progress.on_batch,
+                checkpoint=run.checkpoint,
+            )
+        _record(fitted, faces, run)
+        if fitted.interrupted:
+            print(f"interrupted; go on with: python -m pipeline.train --resume {run.id}")
+            raise KeyboardInterrupt
+    for finished in {run.id, settings.resume} - {NONE}:
+        tracking.checkpoint_of(finished).unlink(missing_ok=True)
+    return run.id
+
+
+def _resumed(settings: TrainSettings) -> TrainSettings:
+    """The settings of the run that is resumed, if one is; a setting given must agree with it."""
+    from pipeline import tracking
+
+    if settings.resume == NONE:
+        return settings
+    run = tracking.get(settings.resume, "train")
+    if run.info.status == "FINISHED":
+        raise InputError(
+            f"resume={settings.resume}: this run has finished; there is nothing to go on with"
+        )
+    if not tracking.checkpoint_of(settings.resume).exists():
+        raise InputError(
+            f"resume={settings.resume}: no checkpoint in {tracking.CHECKPOINTS.resolve()}; it "
+            "finished no epoch, or ran in another folder or on another machine"
+        )
+    recorded = tracking.recorded_settings(run, TrainSettings) | {
+        "resume": settings.resume,
+        "data": run.data.tags["dataset"],
+    }
+    defaults = asdict(TrainSettings())
+    for name, value in asdict(settings).items():
+        if value not in (defaults[name], recorded[name]):
+            raise InputError(
+                f"{name}={value}: run {settings.resume} has {name}={recorded[name]}, and a resumed "
+                "training keeps its settings"
+            )
+    return replace(settings, **recorded)
+
+
+def _training_faces(settings: TrainSettings, run: "Run") -> "Dataset":
+    """The dataset without its test split, put on record; the sample where there is none at all."""
+    from pipeline import dataset, tracking
+    from pipeline.ingest import ingest
+
+    address = settings.data
+    if address == LATEST:
+        newest = tracking.latest("ingest")
+        if newest is None:
+            print("no dataset on record: ingesting the drawn sample first")
+        address = newest.info.run_id if newest else ingest(IngestSettings(), parent=run)
+    faces = dataset.load_without_test(tracking.dataset_folder(address))
+    run.use_dataset(faces, address, context="train")
+    return faces
+
+
+def _record(fitted: "Fitted", faces: "Dataset", run: "Run") -> None:
+    """Put the network, its curves and its validation report on record, numbers before pictures."""
+    from pipeline import evaluation, figures, networks
+    from pipeline.dataset import VALIDATION
+
+    if fitted.model is None:
+        return
+    run.log_metrics(
+        {"best_val_accuracy": fitted.best_val_accuracy, "best_epoch": fitted.best_epoch}
+    )
+    run.log_text(networks.summary(fitted.model), "network.txt")
+    run.log_model(fitted.model)
+    images, labels = faces.part(VALIDATION)
+    result = evaluation.evaluate(labels, networks.predict(fitted.model, images))
+    with TemporaryDirectory() as scratch:
+        run.log_evaluation(result, "validation", Path(scratch))
+        run.log_file(
+            figures.curves(fitted.history, fitted.best_epoch, Path(scratch) / "curves.png")
+        )
+    print(f"validation accuracy {evaluation.accuracy_text(result)}, epoch {fitted.best_epoch}")
+    print(f"train run {run.id}")
+
+
+if __name__ == "__main__":
+    command.run(TrainSettings, train)
