@@ -1,0 +1,62 @@
+"""What the tests share: a working folder with a store of its own, and commands as a user types them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble
+from pipeline.sample import draw
+
+ROOT = Path(__file__).resolve().parent.parent
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder; MLflow's database and artifacts go into it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    yield tmp_path
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment of a child process that finds the project from any folder."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+
+
+@pytest.fixture
+def command(environment: dict[str, str], store: Path) -> Command:
+    """Run `python -m MODULE --name value …` in the working folder and return what it printed."""
+
+    def run(module: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+        arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=store, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def faces() -> Faces:
+    """120 drawn faces without a split."""
+    images, labels = draw(count=120, seed=1)
+    return Faces(images, labels, np.full(120, UNASSIGNED, np.uint8))
+
+
+@pytest.fixture(scope="session")
+def dataset(faces: Faces) -> Dataset:
+    return assemble(faces, source="drawn", policy="report", seed=0)

@@ -1,0 +1,123 @@
+"""A dataset's split, copies and digest are what they say, and it comes back from disk unchanged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import InputError, dataset
+from pipeline.dataset import TEST, TRAIN, VALIDATION, Dataset, Faces, assemble
+from pipeline.sample import draw
+
+
+def test_the_report_policy_gives_the_reports_sizes() -> None:
+    split = dataset.split_at_random(35_887, seed=0)
+    assert np.bincount(split).tolist() == [29_068, 3_230, 3_589]
+
+
+def test_the_seed_decides_the_random_split() -> None:
+    assert np.array_equal(dataset.split_at_random(500, 3), dataset.split_at_random(500, 3))
+    assert not np.array_equal(dataset.split_at_random(500, 3), dataset.split_at_random(500, 4))
+
+
+def with_split(faces: Faces, sizes: dict[int, int]) -> Faces:
+    split = np.repeat(list(sizes), list(sizes.values())).astype(np.uint8)
+    return Faces(faces.images[: len(split)], faces.labels[: len(split)], split)
+
+
+def test_an_official_split_with_all_three_parts_is_kept(faces: Faces) -> None:
+    given = with_split(faces, {TRAIN: 90, VALIDATION: 15, TEST: 15})
+    made = assemble(given, source="drawn", policy="official", seed=0)
+    assert np.array_equal(made.split, given.split)
+
+
+@pytest.mark.parametrize("held_out", [VALIDATION, TEST])
+def test_without_a_third_part_the_held_out_faces_are_test_and_a_tenth_of_train_validates(
+    faces: Faces, held_out: int
+) -> None:
+    given = with_split(faces, {TRAIN: 100, held_out: 20})
+    made = assemble(given, source="drawn", policy="official", seed=0)
+    assert np.array_equal(made.split == TEST, given.split == held_out)
+    assert np.bincount(made.split).tolist() == [90, 10, 20]
+    assert made.about["source_counts"]["Training"] == np.bincount(faces.labels[:100]).tolist()
+
+
+def test_a_source_without_a_split_has_no_official_one(faces: Faces) -> None:
+    with pytest.raises(InputError, match="use split=report"):
+        assemble(faces, source="drawn", policy="official", seed=0)
+
+
+def test_a_class_absent_from_train_is_named(faces: Faces) -> None:
+    kept = faces.labels != 1
+    some = Faces(faces.images[kept], faces.labels[kept], faces.split[kept])
+    with pytest.raises(InputError, match="no face of disgust in train"):
+        assemble(some, source="drawn", policy="report", seed=0)
+
+
+def test_copies_are_counted_across_splits_and_where_labels_disagree() -> None:
+    images = np.stack([np.full((48, 48), value, np.uint8) for value in (1, 1, 2, 2, 2, 3)])
+    labels = np.array([0, 0, 1, 2, 1, 3], np.uint8)
+    split = np.array([TRAIN, TEST, TRAIN, VALIDATION, VALIDATION, TEST], np.uint8)
+    assert dataset.count_copies(images, labels, split) == {
+        "redundant": 3,
+        "groups_with_label_conflict": 1,
+        "validation_in_train": 2,
+        "test_in_train": 1,
+    }
+    assert dataset.unseen(images[split == TEST], images[split == TRAIN]).tolist() == [False, True]
+
+
+def test_a_saved_dataset_comes_back_memory_mapped_and_equal(made: Dataset, tmp_path: Path) -> None:
+    dataset.save(made, tmp_path / "d")
+    back = dataset.load(tmp_path / "d")
+    assert isinstance(back.images, np.memmap)
+    assert np.array_equal(back.images, made.images)
+    assert back.about == made.about
+
+
+def test_training_is_handed_no_test_face(made: Dataset, tmp_path: Path) -> None:
+    dataset.save(made, tmp_path / "d")
+    kept = dataset.load_without_test(tmp_path / "d")
+    assert set(kept.split) == {TRAIN, VALIDATION}
+    assert len(kept.images) == np.count_nonzero(made.split != TEST)
+
+
+def test_a_changed_label_is_noticed(made: Dataset, tmp_path: Path) -> None:
+    dataset.save(made, tmp_path / "d")
+    labels = made.labels.copy()
+    labels[5] = (labels[5] + 1) % 7
+    np.save(tmp_path / "d" / "labels.npy", labels)
+    with pytest.raises(InputError, match="differ from dataset.json's digest"):
+        dataset.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize("missing", ["images.npy", "dataset.json"])
+def test_half_a_dataset_is_refused(made: Dataset, tmp_path: Path, missing: str) -> None:
+    dataset.save(made, tmp_path / "d")
+    (tmp_path / "d" / missing).unlink()
+    with pytest.raises(InputError, match="is no dataset"):
+        dataset.load(tmp_path / "d")
+
+
+def test_dataset_json_tells_where_the_faces_are_from(made: Dataset, tmp_path: Path) -> None:
+    dataset.save(made, tmp_path / "d")
+    about = json.loads((tmp_path / "d" / "dataset.json").read_text())
+    assert (about["source"], about["policy"], about["seed"]) == ("drawn", "report", 0)
+    assert sum(map(sum, about["counts"].values())) == 120
+
+
+def test_drawn_faces_are_distinct_balanced_and_the_same_every_time() -> None:
+    images, labels = draw(count=200, seed=5)
+    again, _ = draw(count=60, seed=5)
+    assert images.shape == (200, 48, 48)
+    assert np.array_equal(images[:60], again)
+    assert len(np.unique(images.reshape(200, -1), axis=0)) == 200
+    counts = np.bincount(labels, minlength=7)
+    assert counts.argmin() == 1, "disgust is the rarest, as in FER2013"
+    assert counts.min() >= 10
+
+
+@pytest.fixture
+def made(faces: Faces) -> Dataset:
+    return assemble(faces, source="drawn", policy="report", seed=0)

@@ -1,0 +1,108 @@
+"""The files that describe the project agree with each other and with the code."""
+
+import ast
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import settings
+from tests.conftest import ROOT
+
+COMMANDS = {
+    name: getattr(settings, f"{name.capitalize()}Settings")
+    for name in yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+}
+
+# Who may import what, besides the standard library; nobody below may import the entry points.
+ENTRY_POINTS = {"ingest", "train", "evaluate", "main"}
+LAYERS = {
+    "settings": set(),
+    "dataset": set(),
+    "sample": {"dataset"},
+    "fer_csv": {"dataset"},
+    "sources": {"dataset", "fer_csv", "sample"},
+    "networks": {"dataset"},
+    "device": set(),
+    "evaluation": {"dataset"},
+    "figures": {"dataset", "evaluation"},
+    "progress": set(),
+    "training": {"dataset", "networks", "settings"},
+    "tracking": {"dataset", "evaluation", "figures", "settings"},
+    "command": {"tracking"},
+}
+HOME = {
+    "mlflow": {"tracking"},
+    "matplotlib": {"figures"},
+    "tensorflow": {"device"},
+    "optuna": set(),
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Names of the packages and of the modules of `pipeline` that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+            found |= {f"pipeline.{name.name}" for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            found.add(".".join(parts[:2]) if parts[0] == "pipeline" else parts[0])
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_mlproject_declares_and_passes_every_setting_with_its_default(name: str) -> None:
+    entry_point = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
+    expected = {field.name: field.default for field in fields(COMMANDS[name])}
+    declared = {key: value["default"] for key, value in entry_point["parameters"].items()}
+    assert declared == expected
+    passed = re.findall(r"--(\w+) {(\w+)}", entry_point["command"])
+    assert passed == [(key, key) for key in expected]
+
+
+def test_the_environments_of_mlflow_and_conda_install_the_same_requirements() -> None:
+    python_env = yaml.safe_load((ROOT / "python_env.yaml").read_text())
+    conda = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    assert "python" not in python_env, "MLflow would then build that very version with pyenv"
+    assert python_env["dependencies"] == ["-r requirements.txt"]
+    assert conda["dependencies"][-1] == {"pip": python_env["dependencies"]}
+    assert "python=3.11" in conda["dependencies"]
+
+
+def test_every_direct_dependency_is_pinned_and_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = {line.split(" ;")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert set(project["dependencies"]) <= locked
+    for line in locked:
+        assert line.startswith("#") or re.fullmatch(r"\S+==\S+", line), line
+    with_tests = (ROOT / "requirements-test.txt").read_text()
+    assert all(f"{pin}\n" in with_tests for pin in project["optional-dependencies"]["test"])
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "pipeline").glob("*.py")), ids=lambda f: f.stem)
+def test_imports_run_one_way(file: Path) -> None:
+    found = imports(file)
+    assert "search" not in found
+    ours = {name.removeprefix("pipeline.") for name in found if name.startswith("pipeline.")}
+    ours &= LAYERS.keys() | ENTRY_POINTS
+    if file.stem not in ENTRY_POINTS and file.stem != "__init__":
+        assert ours <= LAYERS[file.stem]
+    for package, homes in HOME.items():
+        assert package not in found or file.stem in homes, f"{package} in {file.name}"
+
+
+def test_only_evaluate_opens_the_test_split() -> None:
+    for file in [*(ROOT / "pipeline").glob("*.py"), *(ROOT / "search").glob("*.py")]:
+        calls = {
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Call)
+        }
+        if file.stem != "evaluate":
+            assert "dataset.load" not in calls, file

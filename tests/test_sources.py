@@ -1,0 +1,225 @@
+"""Faces are read from whatever form users have them in, and what is broken is named by its row."""
+
+import gzip
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from pipeline import InputError, sources
+from pipeline.dataset import TEST, TRAIN, UNASSIGNED, VALIDATION, Faces
+from pipeline.fer_csv import read_csv
+
+USAGE = {TRAIN: "Training", VALIDATION: "PublicTest", TEST: "PrivateTest"}
+
+
+def row(face: np.ndarray) -> str:
+    return " ".join(map(str, face.ravel().tolist()))
+
+
+def write_kaggle(file: Path, faces: Faces) -> Path:
+    """fer2013.csv's form: emotion,pixels,Usage."""
+    lines = ["emotion,pixels,Usage"]
+    for image, label, split in zip(faces.images, faces.labels, faces.split, strict=True):
+        lines.append(f"{label},{row(image)},{USAGE.get(int(split), '')}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture
+def some(faces: Faces) -> Faces:
+    split = np.array([TRAIN] * 8 + [VALIDATION] * 2 + [TEST] * 2, np.uint8)
+    return Faces(faces.images[:12], faces.labels[:12], split)
+
+
+def same(a: Faces, b: Faces) -> bool:
+    return all(
+        np.array_equal(getattr(a, n), getattr(b, n)) for n in ("images", "labels", "split")
+    )
+
+
+def test_kaggles_fer2013_csv_is_read(tmp_path: Path, some: Faces) -> None:
+    assert same(read_csv(write_kaggle(tmp_path / "fer2013.csv", some)), some)
+
+
+def test_icml_face_data_with_blanks_in_its_header_and_another_order_is_read(
+    tmp_path: Path, some: Faces
+) -> None:
+    lines = ["emotion, Usage, pixels"]
+    for image, label, split in zip(some.images, some.labels, some.split, strict=True):
+        lines.append(f"{label},{USAGE[int(split)]},{row(image)}")
+    file = tmp_path / "icml_face_data.csv"
+    file.write_text("\n".join(lines))  # and no newline at the end
+    assert same(read_csv(file), some)
+
+
+def test_quotes_carriage_returns_a_byte_order_mark_and_further_columns_do_not_matter(
+    tmp_path: Path, some: Faces
+) -> None:
+    lines = ['\ufeff"Emotion","name","Pixels","USAGE"']
+    for k, (image, label, split) in enumerate(
+        zip(some.images, some.labels, some.split, strict=True)
+    ):
+        lines.append(f'"{label}",face {k},"{row(image)} ", "{USAGE[int(split)]}"')
+    file = tmp_path / "quoted.csv"
+    file.write_bytes("\r\n".join([*lines, "", ""]).encode())
+    assert same(read_csv(file), some)
+
+
+def test_a_csv_without_usage_has_no_split_of_its_own(tmp_path: Path, some: Faces) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text("emotion,pixels\n" + "".join(f"{k % 7},{row(f)}\n" for k, f in enumerate(some.images)))
+    assert set(read_csv(file).split) == {UNASSIGNED}
+
+
+@pytest.mark.parametrize("archive", ["fer2013.csv.gz", "fer2013.zip"])
+def test_an_archive_is_read_like_the_file_in_it(tmp_path: Path, some: Faces, archive: str) -> None:
+    plain = write_kaggle(tmp_path / "fer2013.csv", some)
+    packed = tmp_path / archive
+    if archive.endswith(".gz"):
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+    else:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+            out.write(plain, "fer2013.csv")
+            out.writestr("README.txt", "not a table")
+    assert same(sources.read(str(packed), seed=0), some)
+
+
+def test_blocks_of_any_size_give_the_same_faces(
+    tmp_path: Path, some: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_kaggle(tmp_path / "fer2013.csv", some)
+    for size in (97, 5_000, 20_011):
+        monkeypatch.setattr("pipeline.fer_csv.BLOCK_BYTES", size)
+        assert same(read_csv(file), some)
+
+
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    images=arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(48), st.just(48))), data=st.data()
+)
+def test_any_grey_levels_come_back_as_they_were_written(
+    tmp_path: Path, images: np.ndarray, data: st.DataObject
+) -> None:
+    n = len(images)
+    labels = data.draw(arrays(np.uint8, n, elements=st.integers(0, 6)))
+    split = data.draw(arrays(np.uint8, n, elements=st.integers(0, 2)))
+    written = Faces(images, labels, split)
+    assert same(read_csv(write_kaggle(tmp_path / "any.csv", written)), written)
+
+
+FACE = " ".join(["7"] * 2304)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("emotion,pixels,Usage\n", "no row after the header"),
+        ("emotion,Usage\n0,Training\n", "the header has no column pixels"),
+        (f"emotion,pixels,Usage\n0,{FACE} 7,Training\n", "row 1: 2,305 pixels, expected 2,304"),
+        (f"emotion,pixels,Usage\n0,{FACE[2:]},Training\n", "row 1: 2,303 pixels, expected 2,304"),
+        (f"emotion,pixels,Usage\n0,{FACE},Training\n0,{FACE[:-1]}256,Training\n", "row 2: pixel 2,304"),
+        (f"emotion,pixels,Usage\n0,-1{FACE[1:]},Training\n", "row 1: pixel 1 is not a whole number"),
+        (f"emotion,pixels,Usage\n0,{FACE[:-1]}x,Training\n", "row 1: pixel 2,304 is not a whole"),
+        (f"emotion,pixels,Usage\n0,1.5{FACE[1:]},Training\n", "row 1: pixel 1 is not a whole number"),
+        (f"emotion,pixels,Usage\n7,{FACE},Training\n", "row 1: emotion is not a class code 0-6"),
+        (f"emotion,pixels,Usage\n,{FACE},Training\n", "row 1: emotion is not a class code 0-6"),
+        (f"emotion,pixels,Usage\n0,{FACE},Holiday\n", "row 1: unknown Usage"),
+        (f"emotion,pixels,Usage\n0,{FACE}\n", "row 1: 2 columns"),
+        (f"emotion,pixels,Usage\n0,{FACE},Training,1\n", "row 1: 4 columns"),
+    ],
+)  # fmt: skip
+def test_a_broken_csv_is_refused_by_name_and_row(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "fer2013.csv"
+    file.write_text(content)
+    with pytest.raises(InputError, match="fer2013.csv") as error:
+        read_csv(file)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_row_is_counted_over_blocks(
+    tmp_path: Path, some: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.fer_csv.BLOCK_BYTES", 10_000)
+    file = write_kaggle(tmp_path / "fer2013.csv", some)
+    file.write_text(file.read_text() + "9,1 2 3,Training\n")
+    with pytest.raises(InputError, match="row 13: emotion"):
+        read_csv(file)
+
+
+def test_a_truncated_archive_is_refused(tmp_path: Path, some: Faces) -> None:
+    packed = gzip.compress(write_kaggle(tmp_path / "fer2013.csv", some).read_bytes())
+    (tmp_path / "cut.csv.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(InputError, match="cut.csv.gz can't be read"):
+        read_csv(tmp_path / "cut.csv.gz")
+
+
+def test_class_folders_are_read_with_their_splits_and_spellings(tmp_path: Path, some: Faces) -> None:
+    for split, name, code in (("train", "Anger", 0), ("Train", "happiness", 3), ("val", "SAD", 4),
+                              ("test", "neutral", 6)):  # fmt: skip
+        folder = tmp_path / "faces" / split / name
+        folder.mkdir(parents=True)
+        Image.fromarray(some.images[code]).save(folder / "a.png")
+    read = sources.read(str(tmp_path / "faces"), seed=0)
+    found = sorted(zip(read.labels.tolist(), read.split.tolist(), strict=True))
+    assert found == [(0, TRAIN), (3, TRAIN), (4, VALIDATION), (6, TEST)]
+    assert np.array_equal(read.images[read.labels == 4][0], some.images[4])
+
+
+def test_pictures_of_any_size_and_colour_become_48_by_48_grey(tmp_path: Path) -> None:
+    for name, mode, size in (("happy", "RGB", (200, 160)), ("sad", "RGBA", (20, 20)), ("fear", "L", (48, 48))):
+        (tmp_path / name).mkdir()
+        Image.new(mode, size, 128 if mode == "L" else (128,) * len(mode)).save(tmp_path / name / "a.png")
+    Image.new("RGB", (100, 100), (128,) * 3).save(tmp_path / "happy" / "b.JPG", "jpeg")
+    read = sources.read(str(tmp_path), seed=0)
+    assert read.images.shape == (4, 48, 48)
+    assert set(read.split) == {UNASSIGNED}
+    assert np.abs(read.images.astype(int) - 128).max() <= 1
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "happy" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="broken.png can't be read as a picture"):
+        sources.read(str(tmp_path), seed=0)
+
+
+def test_an_unknown_class_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train" / "bored").mkdir(parents=True)
+    with pytest.raises(InputError, match="bored: not a class folder; expected one of angry"):
+        sources.read(str(tmp_path), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("missing.csv", "no such file or folder"),
+        ("notes.txt", "expected .csv"),
+        ("kaggle:fer2013", "expected kaggle:OWNER/NAME"),
+        (".", "no .png or .jpg in class folders"),
+    ],
+)
+def test_a_source_that_is_none_is_refused(tmp_path: Path, source: str, said: str) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=said):
+        sources.read(source, seed=0)
+
+
+def test_kaggle_without_credentials_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A closed port on this machine stands for Kaggle, so that nothing leaves the test.
+    monkeypatch.setenv("KAGGLE_API_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", "kaggle")
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(InputError, match="can't be downloaded .*Create an API token at kaggle.com"):
+        sources.read("kaggle:nobody/nothing", seed=0)
