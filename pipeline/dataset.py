@@ -219,6 +219,25 @@ def load_without_test(folder: Path) -> Dataset:
     return Dataset(whole.images[kept], whole.labels[kept], whole.split[kept], whole.about)
 
 
+def fewer(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """`dataset` with `count` of its train faces, each class by its share; other splits stay whole.
+
+    The same seed draws the same faces. A count of 0, or of as many as there are, changes nothing.
+    Raises InputError if there are too few for one of each class.
+    """
+    train = np.flatnonzero(dataset.split == TRAIN)
+    if count in (0, len(train)):
+        return dataset
+    classes = len(np.unique(dataset.labels[train]))
+    if not classes <= count <= len(train) - classes:
+        raise InputError(f"faces={count}: expected 0 (all), or {classes} to {len(train) - classes}")
+    kept = train_test_split(
+        train, train_size=count, random_state=seed, stratify=dataset.labels[train]
+    )[0]
+    rows = np.sort(np.concatenate([kept, np.flatnonzero(dataset.split != TRAIN)]))
+    return Dataset(dataset.images[rows], dataset.labels[rows], dataset.split[rows], dataset.about)
+
+
 def table(dataset: Dataset) -> pd.DataFrame:
     """Faces by class (and all) in each split of the source that has some, and in each of ours."""
     source, ours = dataset.about["source_counts"], dataset.about["counts"]

@@ -80,6 +80,8 @@ class Training:
     """Threads to compute with; 0 takes one a core."""
     seed: int = 0
     """Seed of initial weights, order of faces and dropout."""
+    faces: int = 0
+    """Training faces to use, drawn at random by class from `seed`; 0 is all. For a quick try."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
@@ -104,6 +106,7 @@ class Training:
         _require(self.patience >= 0, "patience", self.patience, "0 (off) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+        _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from pipeline import InputError, evaluation, figures
+from pipeline import InputError, Pruned, evaluation, figures
 from pipeline.dataset import CLASSES, SIDE, Dataset
 from pipeline.evaluation import Evaluation
 from pipeline.settings import LATEST
@@ -120,10 +120,16 @@ class Run:
 
 @contextmanager
 def record(
-    step: str, settings: Settings, *, parent: Run | None = None, name: str | None = None
+    step: str,
+    settings: Settings,
+    *,
+    parent: Run | None = None,
+    name: str | None = None,
+    run_id: str | None = None,
 ) -> Iterator[Run]:
     """Join the run that `mlflow run` made, or start one, and end it with a status that is true.
 
+    With `run_id` that run is opened again and keeps the params that it has.
     SIGTERM and Ctrl-C both arrive as KeyboardInterrupt and end the run KILLED; while it is being
     ended, further ones are ignored, so that what was reached is saved.
     """
@@ -132,17 +138,23 @@ def record(
     with _interruptible() if parent is None else _nothing():
         joined = PROJECT_RUN in os.environ
         active = mlflow.start_run(
-            run_name=None if joined else name or step,
+            run_id=run_id,
+            run_name=None if joined or run_id else name or step,
             nested=parent is not None,
             parent_run_id=parent.id if parent else None,
         )
         run = Run(active.info.run_id)
         try:
             run.tag(step=step, process=_process_name(os.getpid()), **_circumstances())
-            _log_settings(run.id, settings)
+            if run_id is None:
+                _log_settings(run.id, settings)
             yield run
         except KeyboardInterrupt:
             _end(run, "KILLED", "interrupted")
+            raise
+        except Pruned:
+            run.tag(trial_state="PRUNED")
+            mlflow.end_run("KILLED")
             raise
         except BaseException as error:
             _end(run, "FAILED", f"{type(error).__name__}: {error}")

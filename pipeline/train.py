@@ -5,10 +5,11 @@ python -m pipeline.train --network report --epochs 60 --batch_size 16
 python -m pipeline.train --resume RUN_ID                   after Ctrl-C, or a crash
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import InputError, command
 from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings
@@ -16,30 +17,24 @@ from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
     from pipeline.tracking import Run
-    from pipeline.training import Fitted
+    from pipeline.training import Fitted, OnEpoch
 
 
 def train(settings: TrainSettings, parent: "Run | None" = None, step: str = "train") -> str:
     """Record a training and return its run's id. Ctrl-C saves what was reached, then goes on up."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
-    from pipeline import device, tracking, training
+    from pipeline import tracking
     from pipeline.progress import EpochProgress
 
     settings = _resumed(settings)
     with tracking.record(step, settings, parent=parent) as run:
-        computer = device.describe(device.use_threads(settings.threads))
-        precision = device.choose_precision(settings.precision, computer)
-        run.tag(**{f"device.{name}": value for name, value in asdict(computer).items()})
-        run.tag(precision=precision)
-        device.self_test(precision)
-
-        faces = _training_faces(settings, run)
+        faces = training_faces(settings, run)
         with EpochProgress(settings.epochs) as progress:
-            fitted = training.fit(
+            fitted = fit(
                 settings,
                 faces,
-                precision=precision,
-                on_epoch=[run.log_epoch, progress.on_epoch],
+                run,
+                on_epoch=[progress.on_epoch],
                 on_batch=progress.on_batch,
                 checkpoint=run.checkpoint,
             )
@@ -50,6 +45,29 @@ def train(settings: TrainSettings, parent: "Run | None" = None, step: str = "tra
     for finished in {run.id, settings.resume} - {NONE}:
         tracking.checkpoint_of(finished).unlink(missing_ok=True)
     return run.id
+
+
+def fit(
+    settings: TrainSettings,
+    faces: "Dataset",
+    run: "Run",
+    *,
+    on_epoch: "Sequence[OnEpoch]",
+    self_test: bool = True,
+    **options: Any,
+) -> "Fitted":
+    """`training.fit` on this computer; what computes and every epoch are put on record."""
+    from pipeline import device, training
+
+    computer = device.describe(device.use_threads(settings.threads))
+    precision = device.choose_precision(settings.precision, computer)
+    run.tag(**{f"device.{name}": value for name, value in asdict(computer).items()})
+    run.tag(precision=precision)
+    if self_test:
+        device.self_test(precision)
+    return training.fit(
+        settings, faces, precision=precision, on_epoch=[run.log_epoch, *on_epoch], **options
+    )
 
 
 def _resumed(settings: TrainSettings) -> TrainSettings:
@@ -82,7 +100,7 @@ def _resumed(settings: TrainSettings) -> TrainSettings:
     return replace(settings, **recorded)
 
 
-def _training_faces(settings: TrainSettings, run: "Run") -> "Dataset":
+def training_faces(settings: TrainSettings, run: "Run") -> "Dataset":
     """The dataset without its test split, put on record; the sample where there is none at all."""
     from pipeline import dataset, tracking
     from pipeline.ingest import ingest
@@ -95,7 +113,7 @@ def _training_faces(settings: TrainSettings, run: "Run") -> "Dataset":
         address = newest.info.run_id if newest else ingest(IngestSettings(), parent=run)
     faces = dataset.load_without_test(tracking.dataset_folder(address))
     run.use_dataset(faces, address, context="train")
-    return faces
+    return dataset.fewer(faces, settings.faces, settings.seed)
 
 
 def _record(fitted: "Fitted", faces: "Dataset", run: "Run") -> None:
