@@ -7,7 +7,7 @@ mistake is answered with one line on stderr, without a traceback.
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 from tyro._errors import (
@@ -27,10 +27,12 @@ def run(settings_class: type[Settings], command: Callable[[Settings], Any]) -> N
     """Parse the command line into `settings_class`, call `command` with it and exit."""
     try:
         command(_parse(settings_class))
-    except (InputError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        _record_error(str(error))
-        raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except InputError as error:
+        _fail(str(error), status=2)
+    except OSError as error:  # of the reads and writes that no one else has explained
+        _fail(f"{error}; is the disk full, or a folder not writable?", status=2)
+    except TrainingError as error:
+        _fail(str(error), status=1)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -56,9 +58,10 @@ def _raise_one_line(event: ParseErrorEvent) -> None:
     raise InputError(f"{' '.join(problem.split())}; --help lists the parameters")
 
 
-def _record_error(error: str) -> None:
-    """Note the reason on the run that `mlflow run` made, if it was not joined before the error."""
-    if "MLFLOW_RUN_ID" in os.environ:
+def _fail(problem: str, *, status: int) -> NoReturn:
+    print(f"error: {problem}", file=sys.stderr)
+    if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` made a run that was not joined yet
         from pipeline import tracking  # heavy, and needed only here
 
-        tracking.tag_error(os.environ["MLFLOW_RUN_ID"], error)
+        tracking.tag_error(os.environ["MLFLOW_RUN_ID"], problem)
+    raise SystemExit(status) from None

@@ -46,18 +46,19 @@ def use_threads(threads: int) -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    count = threads or cores
+    if not threads:
+        return cores
     match keras.backend.backend():
         case "tensorflow":
-            _tensorflow().config.threading.set_intra_op_parallelism_threads(count)
+            _tensorflow().config.threading.set_intra_op_parallelism_threads(threads)
         case "torch":
             import torch
 
-            torch.set_num_threads(count)
-        case "jax" if threads and hasattr(os, "sched_setaffinity"):
-            count = min(count, cores)
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
-    return count
+            torch.set_num_threads(threads)
+        case "jax" if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+            return min(threads, cores)
+    return threads
 
 
 def describe(threads: int) -> Device:
@@ -109,7 +110,7 @@ def check_convolution(precision: str, convolve: Callable[[Any, Any], Any]) -> No
         )
 
 
-def check_overfitting(precision: str, steps: int = 60) -> None:
+def check_overfitting(precision: str, steps: int = 30) -> None:
     """A small network must learn 16 noise pictures by heart, which needs right gradients."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((16, 8, 8, 1), dtype=np.float32)

@@ -17,8 +17,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -40,7 +40,7 @@ from mlflow.types import Schema, TensorSpec
 from pipeline import InputError, Pruned, evaluation, figures
 from pipeline.dataset import CLASSES, SIDE, Dataset
 from pipeline.evaluation import Evaluation
-from pipeline.settings import LATEST
+from pipeline.settings import LATEST, Training
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINTS = Path("checkpoints")
@@ -92,8 +92,8 @@ class Run:
         try:
             self._client.log_artifacts(self.id, str(folder), name)
         except BaseException:
-            local = Path(mlflow.artifacts.download_artifacts(run_id=self.id))
-            shutil.rmtree(local / name, ignore_errors=True)
+            if folder_of_half := _local_artifacts(self.id):
+                shutil.rmtree(folder_of_half / name, ignore_errors=True)
             raise
 
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
@@ -145,7 +145,7 @@ def record(
         )
         run = Run(active.info.run_id)
         try:
-            run.tag(step=step, process=_process_name(os.getpid()), **_circumstances())
+            run.tag(step=step, process=this_process(), **_circumstances())
             if run_id is None:
                 _log_settings(run.id, settings)
             yield run
@@ -159,6 +159,8 @@ def record(
         except BaseException as error:
             _end(run, "FAILED", f"{type(error).__name__}: {error}")
             raise
+        if run_id is not None:
+            _forget_error(run.id)
         mlflow.end_run("FINISHED")
 
 
@@ -177,14 +179,68 @@ def use_store() -> None:
 def mend_dead_runs() -> None:
     """End the runs that still say RUNNING though their process on this host is gone."""
     for run in _search("attributes.status = 'RUNNING'"):
-        process = run.data.tags.get("process", "")
-        if process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
-            tag_error(run.info.run_id, "its process was killed")
-            MlflowClient().set_terminated(run.info.run_id, "FAILED")
+        if is_gone(run.data.tags.get("process", "")):
+            end_for_another(run.info.run_id, "FAILED", "its process was killed")
+
+
+def end_for_another(run_id: str, status: str, error: str) -> None:
+    """End a run whose own process can't any more; one that has ended stays as it is."""
+    if MlflowClient().get_run(run_id).info.status == "RUNNING":
+        tag_error(run_id, error)
+        MlflowClient().set_terminated(run_id, status)
 
 
 def tag_error(run_id: str, error: str) -> None:
     MlflowClient().set_tag(run_id, "error", error[:500])
+
+
+def evaluation_of(train_run: str, digest: str, split: str = "test") -> str | None:
+    """The newest finished evaluate run of a train run's model, on a split of a dataset."""
+    query = (
+        f"tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = '{split}'"
+        f" and tags.dataset_digest = '{digest}' and tags.trained_by = '{train_run}'"
+    )
+    found = _search(query, max_results=1)
+    return found[0].info.run_id if found else None
+
+
+def give_up_joining(run_id: str | None) -> None:
+    """Go on with the run `run_id`, if it is one, and not with the empty one that `mlflow run` made.
+
+    The latter is finished and deleted (`mlflow.db` can restore it), so that no second one shows.
+    """
+    made = os.environ.get(PROJECT_RUN)
+    if run_id is not None and made not in (None, run_id):
+        del os.environ[PROJECT_RUN]
+        MlflowClient().set_terminated(made, "FINISHED")
+        MlflowClient().delete_run(made)
+
+
+def _forget_error(run_id: str) -> None:
+    """A run that was opened again and finished has no error any more."""
+    if "error" in MlflowClient().get_run(run_id).data.tags:
+        MlflowClient().delete_tag(run_id, "error")
+
+
+def on_record(
+    step: str, settings: Training, digest: str, parent: str | None = None
+) -> MlflowRun | None:
+    """The newest finished run of `step` with these settings on the dataset with this digest.
+
+    What does not change the result is left aside: where the dataset lies, and the threads. With
+    `parent`, only the child runs of that run are looked at.
+    """
+    query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
+    query += f" and tags.dataset_digest = '{digest}'"
+    if parent is not None:
+        query += f" and tags.mlflow.parentRunId = '{parent}'"
+    wanted = asdict(settings)
+    names = {field.name for field in fields(Training)} - {"threads"}
+    for run in _search(query):
+        params = run.data.params
+        if all(name in params and _says(params[name], wanted[name]) for name in names):
+            return run
+    return None
 
 
 def find(run_id: str, *steps: str) -> MlflowRun:
@@ -238,6 +294,8 @@ def dataset_folder(address: str) -> Path:
     if "/" in address or "." in address:
         raise InputError(f"{address}: no such dataset folder")
     run = find(address, "ingest")
+    if local := _local_artifacts(run.info.run_id):
+        return local / "dataset"
     return Path(
         mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="dataset")
     )
@@ -246,6 +304,13 @@ def dataset_folder(address: str) -> Path:
 def dataset_of(run_id: str) -> str:
     """The address of the dataset that a train run was trained on."""
     return get(run_id, "train", "trial").data.tags["dataset"]
+
+
+def _local_artifacts(run_id: str) -> Path | None:
+    """The folder of a run's artifacts if it is on this machine; MLflow's download would copy it."""
+    uri = MlflowClient().get_run(run_id).info.artifact_uri
+    path = Path(uri.removeprefix("file://"))
+    return path if path.is_dir() else None
 
 
 def model_file(address: str) -> tuple[Path, str | None]:
@@ -281,7 +346,7 @@ def headline(evaluate_run: str) -> dict[str, float]:
 def where_to_look(evaluate_run: str) -> str:
     """A few lines for a person: the accuracy, where its report and pictures are, what to open."""
     run = MlflowClient().get_run(evaluate_run)
-    artifacts = mlflow.artifacts.download_artifacts(run_id=evaluate_run)
+    artifacts = _local_artifacts(evaluate_run) or run.info.artifact_uri
     m = run.data.metrics
     return "\n".join(
         [
@@ -333,14 +398,20 @@ def _says(recorded: str, value: object) -> bool:
 
 def _circumstances() -> dict[str, object]:
     """Tags that say with what a run was made."""
-    git = ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"]
-    status = subprocess.run(git, capture_output=True, text=True, check=False)
     versions = {f"version.{name}": version for name, version in _versions(PACKAGES).items()}
     return versions | {
         "version.python": platform.python_version(),
         "platform": platform.platform(),
-        "git_dirty": "unknown" if status.returncode else bool(status.stdout.strip()),
+        # MLflow's own tag, which it fills only if the main program lies in a repository.
+        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the project's folder; empty where that is no repository."""
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
@@ -360,10 +431,20 @@ def _model_packages() -> dict[str, str]:
 
 
 def _end(run: Run, status: str, error: str) -> None:
-    try:
+    """End a run; one that a full disk keeps RUNNING is left to the next process's mending."""
+    with suppress(MlflowException):
         tag_error(run.id, error)
-    finally:
+    with suppress(MlflowException):
         mlflow.end_run(status)
+
+
+def this_process() -> str:
+    return _process_name(os.getpid())
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process that `this_process` named is one of this host and has ended."""
+    return process.startswith(f"{socket.gethostname()}:") and not _is_alive(process)
 
 
 def _process_name(pid: int) -> str:

@@ -88,9 +88,7 @@ def fit(
     for epoch, logs in enumerate(reached.history, start=1):
         for call in on_epoch:
             call(epoch, logs)
-    train = Batches(
-        dataset, TRAIN, settings.batch_size, shuffle_seed=settings.seed, epoch=epochs_done
-    )
+    train = Batches(dataset, TRAIN, settings.batch_size, shuffle_seed=settings.seed)
     validation = Batches(dataset, VALIDATION, networks.PREDICT_BATCH)
 
     def finish_epoch(logs: dict[str, float]) -> bool:
@@ -116,6 +114,7 @@ def fit(
                 initial_epoch=epochs_done,
                 epochs=settings.epochs,
                 callbacks=[_EpochEnd(train, finish_epoch, on_batch)],
+                shuffle=False,  # `Batches` does it
                 verbose=0,
             )
         except KeyboardInterrupt:
@@ -163,15 +162,14 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         *,
         shuffle_seed: int | None = None,
-        epoch: int = 0,
     ) -> None:
         super().__init__()
         self.images, labels = dataset.part(split)
         self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
-        self.epoch = epoch
-        self.order = self._order()
+        self.order = np.arange(len(self.images))
+        self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -180,14 +178,12 @@ class Batches(keras.utils.PyDataset):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return self.images[rows], self.targets[rows]
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self.order = self._order()
-
-    def _order(self) -> NDArray[np.intp]:
-        if self.shuffle_seed is None:
-            return np.arange(len(self.images))
-        return np.random.default_rng([self.shuffle_seed, self.epoch]).permutation(len(self.images))
+    def start_epoch(self, epoch: int) -> None:
+        """Set the order of faces. Keras' own on_epoch_end can't do it: it is also called before
+        the first epoch (3.15)."""
+        if self.shuffle_seed is not None:
+            rng = np.random.default_rng([self.shuffle_seed, epoch])
+            self.order = rng.permutation(len(self.images))
 
 
 class _EpochEnd(keras.callbacks.Callback):
@@ -208,6 +204,7 @@ class _EpochEnd(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.epoch = epoch + 1
+        self.train.start_epoch(epoch)
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -294,5 +291,6 @@ class SoftDice(keras.losses.Loss):
         present = ops.cast(ops.any(y_true > 0.5, axis=0), y_pred.dtype)
         smooth = y_true * (1 - self.label_smoothing) + self.label_smoothing / len(CLASSES)
         overlap = ops.sum(smooth * y_pred, axis=0)
-        dice = 2 * overlap / (ops.sum(smooth, axis=0) + ops.sum(y_pred, axis=0))
+        both = ops.sum(smooth, axis=0) + ops.sum(y_pred, axis=0)
+        dice = 2 * overlap / (both + keras.config.epsilon())
         return 1 - ops.sum(dice * present) / ops.sum(present)

@@ -1,4 +1,4 @@
-"""What the tests share: a working folder with a store of its own, and commands as a user types them."""
+"""What the tests share: a working folder with its own store, and commands as a user types them."""
 
 import os
 import subprocess

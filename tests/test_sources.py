@@ -39,9 +39,7 @@ def some(faces: Faces) -> Faces:
 
 
 def same(a: Faces, b: Faces) -> bool:
-    return all(
-        np.array_equal(getattr(a, n), getattr(b, n)) for n in ("images", "labels", "split")
-    )
+    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("images", "labels", "split"))
 
 
 def test_kaggles_fer2013_csv_is_read(tmp_path: Path, some: Faces) -> None:
@@ -74,7 +72,9 @@ def test_quotes_carriage_returns_a_byte_order_mark_and_further_columns_do_not_ma
 
 def test_a_csv_without_usage_has_no_split_of_its_own(tmp_path: Path, some: Faces) -> None:
     file = tmp_path / "train.csv"
-    file.write_text("emotion,pixels\n" + "".join(f"{k % 7},{row(f)}\n" for k, f in enumerate(some.images)))
+    file.write_text(
+        "emotion,pixels\n" + "".join(f"{k % 7},{row(f)}\n" for k, f in enumerate(some.images))
+    )
     assert set(read_csv(file).split) == {UNASSIGNED}
 
 
@@ -164,7 +164,9 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, some: Faces) -> None:
         read_csv(tmp_path / "cut.csv.gz")
 
 
-def test_class_folders_are_read_with_their_splits_and_spellings(tmp_path: Path, some: Faces) -> None:
+def test_class_folders_are_read_with_their_splits_and_spellings(
+    tmp_path: Path, some: Faces
+) -> None:
     for split, name, code in (("train", "Anger", 0), ("Train", "happiness", 3), ("val", "SAD", 4),
                               ("test", "neutral", 6)):  # fmt: skip
         folder = tmp_path / "faces" / split / name
@@ -177,9 +179,15 @@ def test_class_folders_are_read_with_their_splits_and_spellings(tmp_path: Path, 
 
 
 def test_pictures_of_any_size_and_colour_become_48_by_48_grey(tmp_path: Path) -> None:
-    for name, mode, size in (("happy", "RGB", (200, 160)), ("sad", "RGBA", (20, 20)), ("fear", "L", (48, 48))):
+    for name, mode, size in (
+        ("happy", "RGB", (200, 160)),
+        ("sad", "RGBA", (20, 20)),
+        ("fear", "L", (48, 48)),
+    ):
         (tmp_path / name).mkdir()
-        Image.new(mode, size, 128 if mode == "L" else (128,) * len(mode)).save(tmp_path / name / "a.png")
+        Image.new(mode, size, 128 if mode == "L" else (128,) * len(mode)).save(
+            tmp_path / name / "a.png"
+        )
     Image.new("RGB", (100, 100), (128,) * 3).save(tmp_path / "happy" / "b.JPG", "jpeg")
     read = sources.read(str(tmp_path), seed=0)
     assert read.images.shape == (4, 48, 48)

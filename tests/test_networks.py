@@ -1,0 +1,101 @@
+"""The networks are the ones that they are named after, and take raw grey levels."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import InputError, networks
+from pipeline.dataset import Dataset
+
+SHAPE = {"dropout": 0.25, "l2": 0.01, "width": 1.0, "kernel": 3}
+SMALL = SHAPE | {"width": 0.1}
+
+# The report's "Data Model Summary": layer, output shape, parameters.
+REPORT_TABLE = [
+    ("Conv2D", (48, 48, 32), 320),
+    ("Conv2D", (48, 48, 64), 18_496),
+    ("BatchNormalization", (48, 48, 64), 256),
+    ("MaxPooling2D", (24, 24, 64), 0),
+    ("Dropout", (24, 24, 64), 0),
+    ("Conv2D", (24, 24, 128), 204_928),
+    ("BatchNormalization", (24, 24, 128), 512),
+    ("MaxPooling2D", (12, 12, 128), 0),
+    ("Dropout", (12, 12, 128), 0),
+    ("Conv2D", (12, 12, 512), 590_336),
+    ("BatchNormalization", (12, 12, 512), 2_048),
+    ("MaxPooling2D", (6, 6, 512), 0),
+    ("Dropout", (6, 6, 512), 0),
+    ("Conv2D", (6, 6, 512), 2_359_808),
+    ("BatchNormalization", (6, 6, 512), 2_048),
+    ("MaxPooling2D", (3, 3, 512), 0),
+    ("Dropout", (3, 3, 512), 0),
+    ("Conv2D", (3, 3, 512), 2_359_808),
+    ("BatchNormalization", (3, 3, 512), 2_048),
+    ("MaxPooling2D", (1, 1, 512), 0),
+    ("Dropout", (1, 1, 512), 0),
+    ("Flatten", (512,), 0),
+    ("Dense", (256,), 131_328),
+    ("BatchNormalization", (256,), 1_024),
+    ("Dropout", (256,), 0),
+    ("Dense", (512,), 131_584),
+    ("BatchNormalization", (512,), 2_048),
+    ("Dropout", (512,), 0),
+    ("Dense", (7,), 3_591),
+]
+
+
+def test_the_reports_network_is_the_reports_table() -> None:
+    model = networks.build("report", precision="float32", **SHAPE)
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Rescaling)]
+    table = [(type(x).__name__, x.output.shape[1:], x.count_params()) for x in layers]
+    assert table == REPORT_TABLE
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert (model.count_params(), trainable) == (5_810_183, 5_805_191)
+    assert "5,810,183" in networks.summary(model)
+    assert "4,992" in networks.summary(model)
+
+
+def test_all_convolutions_are_same_padded_relu_and_two_carry_the_penalty() -> None:
+    model = networks.build("report", precision="float32", **SHAPE)
+    convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+    assert {(x.padding, x.activation.__name__) for x in convolutions} == {("same", "relu")}
+    assert [x.kernel_size[0] for x in convolutions] == [3, 3, 5, 3, 3, 3]
+    penalised = [x.filters for x in convolutions if x.kernel_regularizer is not None]
+    assert penalised == [512, 512]
+
+
+def test_width_and_kernel_change_the_convolutions() -> None:
+    model = networks.build("report", precision="float32", **SHAPE | {"width": 0.5, "kernel": 5})
+    convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+    assert [x.filters for x in convolutions] == [16, 32, 64, 256, 256, 256]
+    assert [x.kernel_size[0] for x in convolutions] == [5, 5, 7, 5, 5, 5]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_saved_network_takes_raw_faces_and_gives_probabilities(
+    dataset: Dataset, tmp_path: Path, precision: str
+) -> None:
+    model = networks.build("report", precision=precision, **SMALL)
+    model.save(tmp_path / "network.keras")
+    images = dataset.images[:10, ..., np.newaxis]
+    probabilities = networks.predict(networks.load(tmp_path / "network.keras"), images)
+    assert probabilities.shape == (10, 7)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
+    assert keras.config.dtype_policy().name == "float32", "the global policy is left as it was"
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.keras").write_text("no model")
+    with pytest.raises(InputError, match=r"notes.keras: no Keras model"):
+        networks.load(tmp_path / "notes.keras")
+
+
+def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(7)]
+    )
+    model.save(tmp_path / "other.keras")
+    with pytest.raises(InputError, match=r"takes \(None, 32, 32, 3\)"):
+        networks.load(tmp_path / "other.keras")

@@ -1,0 +1,229 @@
+"""Runs tell the truth whatever happens to their process: real processes, real signals."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline import dataset, tracking
+from pipeline.dataset import Dataset
+from tests.conftest import ROOT, Command
+
+MODULE = "pipeline.train"
+SETTINGS = {"width": 0.05, "batch_size": 32, "lr": 0.002, "epochs": 8, "patience": 0, "threads": 1}
+
+
+@pytest.fixture
+def data(dataset: Dataset, store: Path) -> str:
+    save(dataset, store / "faces")
+    return str(store / "faces")
+
+
+def save(made: Dataset, folder: Path) -> None:
+    dataset.save(made, folder)
+
+
+class Child:
+    """A command that is running; its output is read line by line."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+        self.process = subprocess.Popen(
+            arguments, cwd=folder, env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.output: list[str] = []
+
+    def wait_for(self, text: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"ended without saying {text!r}:\n{''.join(self.output)}")
+
+    def end(self) -> int:
+        assert self.process.stdout is not None
+        self.output += self.process.stdout.readlines()
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def start(environment: dict[str, str], store: Path) -> Iterator[object]:
+    children: list[Child] = []
+
+    def start_child(*arguments: str) -> Child:
+        children.append(Child(list(arguments), environment, store))
+        return children[-1]
+
+    yield start_child
+    for child in children:
+        if child.process.poll() is None:
+            os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+
+
+def training(data: str, **changes: object) -> list[str]:
+    settings = SETTINGS | {"data": data} | changes
+    named = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", MODULE, *named]
+
+
+def runs(step: str) -> list[Run]:
+    return list(MlflowClient().search_runs(["0"], f"tags.step = '{step}'"))
+
+
+def final_metrics(run: Run) -> dict[str, float]:
+    return {k: v for k, v in run.data.metrics.items() if k != "images_per_second"}
+
+
+def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_it_can_be_resumed(
+    start, data: str, command: Command
+) -> None:  # type: ignore[no-untyped-def]
+    child = start(*training(data, epochs=200))
+    child.wait_for("epoch   2/200")
+    child.process.send_signal(signal.SIGINT)
+    child.process.send_signal(signal.SIGTERM)  # `mlflow run` sends this too; the first one counts
+    assert child.end() == 130
+    assert "Traceback" not in "".join(child.output)
+    (run,) = runs("train")
+    assert run.info.status == "KILLED"
+    assert run.data.tags["error"] == "interrupted"
+    assert tracking.model_file(f"runs:/{run.info.run_id}/model")[0].exists()
+    names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
+    assert {"curves.png", "confusion_matrix.png"} <= names
+    assert f"--resume {run.info.run_id}" in "".join(child.output)
+
+
+def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_result(
+    start, data: str, command: Command
+) -> None:  # type: ignore[no-untyped-def]
+    child = start(*training(data))
+    child.wait_for("epoch   3/8")
+    child.process.kill()
+    child.process.wait()
+    (killed,) = runs("train")
+    assert killed.info.status == "RUNNING"
+
+    resumed = command(MODULE, resume=killed.info.run_id)
+    assert resumed.returncode == 0, resumed.stderr
+    killed = MlflowClient().get_run(killed.info.run_id)
+    assert (killed.info.status, killed.data.tags["error"]) == ("FAILED", "its process was killed")
+    whole = command(MODULE, **SETTINGS, data=data)
+    assert whole.returncode == 0, whole.stderr
+    first, second = (run for run in runs("train") if run.info.status == "FINISHED")
+    assert final_metrics(first) == final_metrics(second)
+    assert not list(Path("checkpoints").iterdir())
+
+
+def test_four_trainings_at_once_share_a_store_that_does_not_exist_yet(start, data: str) -> None:  # type: ignore[no-untyped-def]
+    children = [start(*training(data, epochs=1)) for _ in range(4)]
+    assert [child.end() for child in children] == [0] * 4, [child.output for child in children]
+    assert [run.info.status for run in runs("train")] == ["FINISHED"] * 4
+
+
+def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: Path) -> None:
+    """A limit on the size of files stands for the full disk: the kernel refuses the write."""
+    tracking.use_store()
+    limit = Path("mlflow.db").stat().st_size + 100_000
+    assert limit < 504 * 48 * 48, "the images must not fit"
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.ingest"],
+        cwd=store, env=environment, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert tracking.latest("ingest") is None
+    assert not list(Path("mlruns").rglob("*.npy"))
+
+
+def mlflow_run(entry_point: str, **settings: object) -> list[str]:
+    named = [part for name, value in settings.items() for part in ("-P", f"{name}={value}")]
+    return ["mlflow", "run", str(ROOT), "-e", entry_point, "--env-manager", "local", *named]
+
+
+@pytest.fixture
+def project_store(environment: dict[str, str], store: Path) -> dict[str, str]:
+    """`mlflow run` works in the project's folder, so the store is named to keep it out of there."""
+    return {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
+
+
+def test_mlflow_run_trains_in_the_run_that_it_made_and_ingests_the_sample_first(
+    project_store: dict[str, str], store: Path
+) -> None:
+    done = subprocess.run(
+        mlflow_run("train", lr="2e-3", epochs=1, width=0.05),
+        cwd=store, env=project_store, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "no dataset on record: ingesting the drawn sample first" in done.stdout
+    (trained,) = runs("train")
+    assert len(MlflowClient().search_runs(["0"])) == 2
+    assert len(runs("ingest")) == 1
+    assert trained.info.status == "FINISHED"
+    assert trained.data.params["lr"] == "2e-3"
+    assert trained.data.metrics["learning_rate"] == pytest.approx(0.002)
+    assert "mlflow.project.entryPoint" in trained.data.tags
+
+
+def test_mlflow_run_with_an_unknown_parameter_fails_and_says_which(
+    project_store: dict[str, str], store: Path
+) -> None:
+    done = subprocess.run(
+        mlflow_run("train", typo=3),
+        cwd=store, env=project_store, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "error: unknown parameter --typo 3" in done.stderr
+    (run,) = MlflowClient().search_runs(["0"])
+    assert run.info.status == "FAILED"
+    assert "unknown parameter --typo 3" in run.data.tags["error"]
+
+
+def test_a_terminated_mlflow_run_takes_its_training_along(
+    project_store: dict[str, str], store: Path, data: str
+) -> None:
+    child = Child(mlflow_run("train", data=data, epochs=500, width=0.05), project_store, store)
+    child.wait_for("epoch   2/500")
+    child.process.terminate()
+    deadline = time.monotonic() + 30
+    while runs("train")[0].info.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert runs("train")[0].info.status == "KILLED"
+    child.end()
+
+
+def test_main_records_ingest_train_and_evaluate_as_children(command: Command) -> None:
+    done = command("pipeline.main", width=0.05, epochs=1)
+    assert done.returncode == 0, done.stderr
+    (main,) = runs("main")
+    parents = {
+        step: [run.data.tags["mlflow.parentRunId"] for run in runs(step)]
+        for step in ("ingest", "train", "evaluate")
+    }
+    assert parents == {step: [main.info.run_id] for step in parents}
+    accuracy = runs("evaluate")[0].data.metrics["test_accuracy"]
+    assert main.data.metrics["test_accuracy"] == accuracy
+    assert f"test accuracy {accuracy:.1%}" in done.stdout
+    assert "mlflow ui" in done.stdout
+    folder = done.stdout.split("report and pictures: ")[1].splitlines()[0]
+    assert (Path(folder) / "classification_report.txt").exists()
+
+
+def test_the_default_store_is_the_one_that_mlflow_ui_shows(command: Command, store: Path) -> None:
+    """Without flags, `mlflow ui` opens ./mlflow.db with the artifacts below ./mlruns."""
+    assert command("pipeline.ingest").returncode == 0
+    assert (store / "mlflow.db").exists()
+    (run,) = runs("ingest")
+    assert Path(run.info.artifact_uri).is_relative_to(store / "mlruns")
+    assert mlflow.get_tracking_uri() == f"sqlite:///{store}/mlflow.db"

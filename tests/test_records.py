@@ -1,0 +1,220 @@
+"""What ingest, train and evaluate leave on record, on a real MLflow store."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+
+from pipeline import InputError, TrainingError, dataset, tracking
+from pipeline.dataset import CLASSES, Dataset
+from pipeline.evaluate import evaluate
+from pipeline.ingest import ingest
+from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings
+from pipeline.train import train
+
+QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
+PER_EPOCH = {
+    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_second",
+}  # fmt: skip
+
+
+@pytest.fixture
+def data(dataset: Dataset, store: Path) -> str:
+    """A dataset folder of 120 drawn faces."""
+    folder = store / "faces"
+    save(dataset, folder)
+    return str(folder)
+
+
+def save(made: Dataset, folder: Path) -> None:
+    dataset.save(made, folder)
+
+
+def quick(data: str, **changes: object) -> TrainSettings:
+    return TrainSettings(**{**vars(QUICK), "data": data, **changes})  # type: ignore[arg-type]
+
+
+def artifacts(run_id: str, folder: str | None = None) -> set[str]:
+    return {file.path.split("/")[-1] for file in MlflowClient().list_artifacts(run_id, folder)}
+
+
+def get(run_id: str) -> Run:
+    return MlflowClient().get_run(run_id)
+
+
+def runs() -> list[Run]:
+    return list(MlflowClient().search_runs(["0"]))
+
+
+def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
+    run_id = ingest(IngestSettings())
+    run = get(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["step"] == "ingest"
+    assert run.data.params == {"source": "sample", "split": "report", "seed": "0"}
+    assert artifacts(run_id) == {"dataset", "classes.png", "faces.png", "splits.csv"}
+    files = {"images.npy", "labels.npy", "split.npy", "dataset.json"}
+    assert artifacts(run_id, "dataset") == files
+    folder = tracking.dataset_folder(run_id)
+    kept = dataset.load(folder)
+    assert kept.images.dtype == kept.labels.dtype == kept.split.dtype == np.uint8
+    assert run.inputs.dataset_inputs[0].dataset.digest == kept.digest
+    for name in ("classes.png", "faces.png"):
+        with Image.open(folder.parent / name) as picture:
+            assert picture.width > 500
+
+
+def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> None:
+    run_id = train(quick(data))
+    run = get(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {k: str(v) for k, v in vars(quick(data)).items()}
+    for name in PER_EPOCH:
+        assert [m.step for m in MlflowClient().get_metric_history(run_id, name)] == [1, 2]
+    assert {"best_val_accuracy", "best_epoch"} == set(run.data.metrics) - PER_EPOCH
+    assert artifacts(run_id) == {
+        "curves.png", "network.txt", "classification_report.txt", "classification_report.json",
+        "confusion_matrix.png", "confusion_matrix.csv",
+    }  # fmt: skip
+    tags = run.data.tags
+    assert tags["step"] == "train"
+    assert tags["device.threads"].isdigit()
+    assert tags["device.processor"]
+    assert tags["device.gpu"]
+    assert tags["precision"] in ("float32", "bfloat16")
+    assert tags["version.keras"]
+    assert "mlflow.source.git.commit" in tags
+    assert run.inputs.dataset_inputs[0].dataset.digest == tags["dataset_digest"]
+    served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    faces = np.zeros((10, 48, 48, 1), np.uint8)
+    assert served.predict(faces).sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
+    assert not tracking.checkpoint_of(run_id).exists()
+
+
+def test_train_never_sees_a_test_face(data: str) -> None:
+    """Other test faces and labels change the digest, and nothing of what is learnt."""
+    first = get(train(quick(data, threads=0)))
+    made = dataset.load(Path(data))
+    test = made.split == dataset.TEST
+    images, labels = made.images.copy(), made.labels.copy()
+    images[test], labels[test] = 255 - images[test], (labels[test] + 1) % 7
+    about = {**made.about, "digest": dataset.digest(images, labels, made.split)}
+    save(Dataset(images, labels, made.split, about), Path("other"))
+    second = get(train(quick("other", threads=0)))
+    for name in PER_EPOCH - {"images_per_second"} | {"best_val_accuracy"}:
+        assert first.data.metrics[name] == second.data.metrics[name]
+
+
+def test_evaluate_measures_the_newest_training_on_its_own_test_split(data: str) -> None:
+    trained = train(quick(data))
+    run_id = evaluate(EvaluateSettings())
+    run = get(run_id)
+    assert run.data.tags["step"] == "evaluate"
+    assert run.data.tags["trained_by"] == trained
+    expected = {f"test_{x}" for x in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")}
+    expected |= {"test_weighted_f1", "test_accuracy_unseen"}
+    expected |= {f"test_{x}_{c}" for x in ("precision", "recall", "f1") for c in CLASSES}
+    assert set(run.data.metrics) == expected
+    assert artifacts(run_id) == {
+        "classification_report.txt", "classification_report.json", "confusion_matrix.png",
+        "confusion_matrix.csv", "mistakes.png", "predictions.csv",
+    }  # fmt: skip
+    report = json.loads(
+        Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="classification_report.json")).read_text()
+    )  # fmt: skip
+    assert list(report)[:7] == list(CLASSES)
+    assert report["disgust"]["recall"] == run.data.metrics["test_recall_disgust"]
+
+
+def test_evaluate_counts_how_often_a_test_split_was_opened(data: str) -> None:
+    train(quick(data, epochs=1))
+    looks = [get(evaluate(EvaluateSettings())).data.tags["earlier_looks"] for _ in range(3)]
+    assert looks == ["0", "1", "2"]
+
+
+def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(data: str) -> None:
+    trained = train(quick(data, epochs=1))
+    version = mlflow.register_model(f"runs:/{trained}/model", "emotion")
+    MlflowClient().set_registered_model_alias("emotion", "champion", version.version)
+    registered = get(evaluate(EvaluateSettings(run="models:/emotion@champion")))
+    assert registered.data.tags["trained_by"] == trained
+
+    file, _ = tracking.model_file(f"runs:/{trained}/model")
+    Path("bare.keras").write_bytes(file.read_bytes())
+    other = ingest(IngestSettings(seed=7))
+    bare = get(evaluate(EvaluateSettings(run="bare.keras", data=other)))
+    assert bare.data.tags["dataset"] == other
+    assert bare.data.tags["trained_by"] == "unknown"
+    assert 0 <= bare.data.metrics["test_accuracy"] <= 1
+    with pytest.raises(InputError, match="a bare file has no dataset of its own; give data="):
+        evaluate(EvaluateSettings(run="bare.keras"))
+
+
+def test_a_loss_that_turns_nan_ends_the_run_failed_with_the_reason(data: str) -> None:
+    with pytest.raises(TrainingError):
+        train(quick(data, optimizer="sgd", lr=1e30))
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    assert "the training loss is" in run.data.tags["error"]
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("0123456789abcdef0123456789abcdef", "no run 0123456789abcdef0123456789abcdef on record"),
+        ("latest", "no finished train run on record"),
+        ("missing.keras", "missing.keras: no such file"),
+        ("models:/nobody@champion", "models:/nobody@champion: no such model"),
+    ],
+)
+def test_a_model_that_does_not_exist_is_refused(run: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        evaluate(EvaluateSettings(run=run))
+    assert runs() == []
+
+
+def test_a_run_that_has_not_finished_is_refused(data: str) -> None:
+    with mlflow.start_run() as active:
+        mlflow.set_tag("step", "train")
+    MlflowClient().set_terminated(active.info.run_id, "KILLED")
+    with pytest.raises(InputError, match="has not finished .it is KILLED."):
+        evaluate(EvaluateSettings(run=active.info.run_id))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("no/such/folder", "no such dataset folder"),
+        ("0123456789abcdef0123456789abcdef", "no run"),
+        (".", "is no dataset"),
+    ],
+)
+def test_a_dataset_that_does_not_exist_is_refused(address: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        train(quick(address))
+    assert [run.info.status for run in runs()] in ([], ["FAILED"])
+
+
+def test_a_source_that_cannot_be_used_leaves_nothing_on_record() -> None:
+    Path("broken.csv").write_text("emotion,pixels\n0,1 2 3\n")
+    with pytest.raises(InputError, match="broken.csv row 1: 3 pixels"):
+        ingest(IngestSettings(source="broken.csv"))
+    assert tracking.latest("ingest") is None
+    assert not list(Path("mlruns").glob("*/*"))
+
+
+def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
+    finished = train(quick(data, epochs=1))
+    with pytest.raises(InputError, match="this run has finished"):
+        train(quick(data, resume=finished))
+    MlflowClient().set_terminated(finished, "KILLED")
+    with pytest.raises(InputError, match="no checkpoint in"):
+        train(quick(data, resume=finished))
+    tracking.checkpoint_of(finished).write_bytes(b"")
+    with pytest.raises(InputError, match="lr=0.5: run .* keeps its settings"):
+        train(quick(data, epochs=1, resume=finished, lr=0.5))

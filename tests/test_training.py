@@ -1,0 +1,175 @@
+"""fit: what it gives is reproducible to the bit, can be interrupted, and is what was asked for."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from pipeline import TrainingError, networks, training
+from pipeline.dataset import VALIDATION, Dataset
+from pipeline.settings import LossName, OptimizerName, TrainSettings
+
+SMALL: dict[str, Any] = {"width": 0.1, "epochs": 3, "batch_size": 32, "lr": 0.003, "threads": 1}
+
+
+def fit(dataset: Dataset, **changes: Any) -> training.Fitted:
+    options = {
+        key: changes.pop(key) for key in ("on_epoch", "on_batch", "checkpoint") if key in changes
+    }
+    precision = changes.pop("precision", "float32")
+    return training.fit(TrainSettings(**SMALL | changes), dataset, precision=precision, **options)
+
+
+def weights(fitted: training.Fitted) -> list[np.ndarray]:
+    assert fitted.model is not None
+    return networks.get_state(fitted.model.weights)
+
+
+def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def without_speed(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in logs.items() if k != "images_per_second"} for logs in history]
+
+
+def test_the_same_settings_give_bit_equal_weights_and_another_seed_does_not(
+    dataset: Dataset,
+) -> None:
+    first, second, other = fit(dataset), fit(dataset), fit(dataset, seed=1)
+    assert equal(weights(first), weights(second))
+    assert without_speed(first.history) == without_speed(second.history)
+    assert not equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_an_interrupted_training_goes_on_to_the_same_result(
+    dataset: Dataset, tmp_path: Path, optimizer: str
+) -> None:
+    whole = fit(dataset, optimizer=optimizer, epochs=4, patience=0)
+    checkpoint = tmp_path / "c.npz"
+
+    def interrupt(epoch: int, batch: int, batches: int) -> None:
+        if (epoch, batch) == (3, 2):
+            raise KeyboardInterrupt
+
+    options = {"optimizer": optimizer, "epochs": 4, "patience": 0, "checkpoint": checkpoint}
+    stopped = fit(dataset, **options, on_batch=interrupt)
+    assert stopped.interrupted
+    assert len(stopped.history) == 2
+    assert stopped.model is not None
+
+    told: list[int] = []
+    resumed = fit(dataset, **options, on_epoch=[lambda epoch, logs: told.append(epoch)])
+    assert not resumed.interrupted
+    assert told == [1, 2, 3, 4]
+    assert without_speed(resumed.history) == without_speed(whole.history)
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_an_interruption_before_the_first_epoch_ends_gives_no_model(dataset: Dataset) -> None:
+    def interrupt(epoch: int, batch: int, batches: int) -> None:
+        raise KeyboardInterrupt
+
+    stopped = fit(dataset, on_batch=interrupt)
+    assert stopped.model is None
+    assert stopped.history == []
+
+
+def test_the_network_kept_is_the_best_epochs(dataset: Dataset) -> None:
+    fitted = fit(dataset, epochs=6, patience=0, lr=0.01)
+    accuracies = [logs["val_accuracy"] for logs in fitted.history]
+    assert fitted.best_val_accuracy == max(accuracies)
+    assert fitted.best_epoch == accuracies.index(max(accuracies)) + 1
+    images, labels = dataset.part(VALIDATION)
+    predicted = networks.predict(fitted.model, images).argmax(axis=1)
+    assert np.mean(predicted == labels) == pytest.approx(max(accuracies))
+
+
+def test_training_stops_when_validation_gets_no_better(dataset: Dataset) -> None:
+    fitted = fit(dataset, epochs=30, patience=2, lr=1e-7)
+    assert len(fitted.history) == fitted.best_epoch + 2
+
+
+@pytest.mark.parametrize(
+    ("epoch", "best", "patience", "out"),
+    [(5, 3, 2, True), (4, 3, 2, False), (90, 1, 0, False), (0, 0, 3, False)],
+)
+def test_patience_counts_epochs_since_the_best(
+    epoch: int, best: int, patience: int, out: bool
+) -> None:
+    assert training.is_out_of_patience(epoch, best, patience) is out
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_every_optimizer_moves_the_weights(dataset: Dataset, optimizer: str) -> None:
+    fitted = fit(dataset, epochs=1, optimizer=optimizer)
+    kernels = [w for w in weights(fitted) if w.ndim == 4]
+    start = [w for w in networks.get_state(untrained().weights) if w.ndim == 4]
+    assert not equal(kernels, start)
+    assert fitted.history[0]["learning_rate"] == pytest.approx(0.003)
+
+
+def untrained() -> Any:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return networks.build("report", precision="float32", dropout=0.25, l2=0.01, width=0.1, kernel=3)
+
+
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_every_loss_learns(dataset: Dataset, loss: str) -> None:
+    fitted = fit(dataset, epochs=8, loss=loss, l2=0.0, dropout=0.0, batch_size=16, patience=0)
+    losses = [logs["train_loss"] for logs in fitted.history]
+    assert losses[-1] < losses[0]
+    assert fitted.history[-1]["train_accuracy"] > 0.3, "a seventh is chance"
+
+
+def test_dice_is_one_minus_the_soft_f1_of_the_classes_present() -> None:
+    labels = np.eye(7, dtype=np.float32)[[0, 0, 3]]
+    right = training.SoftDice()(labels, labels)
+    assert float(right) == pytest.approx(0, abs=1e-6)
+    wrong = training.SoftDice()(labels, np.eye(7, dtype=np.float32)[[1, 1, 2]])
+    assert float(wrong) == pytest.approx(1, abs=1e-6)
+    # Class 0: 2 * 0.5 / (2 + 0.5); class 3: 2 * 1 / (1 + 1).
+    half = np.eye(7, dtype=np.float32)[[0, 5, 3]]
+    half[0, 0] = 0.5
+    assert float(training.SoftDice()(labels, half)) == pytest.approx(1 - (0.4 + 1) / 2, abs=1e-6)
+
+
+def test_a_loss_that_turns_nan_stops_with_a_reason(dataset: Dataset) -> None:
+    with pytest.raises(TrainingError, match=r"epoch \d+: the training loss is (nan|inf); lower lr"):
+        fit(dataset, optimizer="sgd", lr=1e30)
+
+
+def test_bfloat16_trains_and_gives_a_float32_network(dataset: Dataset) -> None:
+    fitted = fit(dataset, epochs=1, precision="bfloat16")
+    assert fitted.model is not None
+    assert {layer.compute_dtype for layer in fitted.model.layers} == {"float32"}
+
+
+def test_what_a_hook_raises_ends_the_training(dataset: Dataset) -> None:
+    class PrunedError(Exception):
+        pass
+
+    def prune(epoch: int, logs: dict[str, float]) -> None:
+        if epoch == 2:
+            raise PrunedError
+
+    with pytest.raises(PrunedError):
+        fit(dataset, on_epoch=[prune])
+
+
+def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
+    dataset: Dataset,
+) -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = training.Batches(dataset, 0, 16, shuffle_seed=seed)
+        batches.start_epoch(epoch)
+        return batches.order.tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+    assert sorted(order(0, 0)) == list(range(len(order(0, 0))))
