@@ -1,5 +1,6 @@
 """Labels and probabilities to numbers. Knows no network, no store and no picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,34 @@ def metrics(evaluation: Evaluation, prefix: str) -> dict[str, float]:
         numbers[f"recall_{name}"] = report[name]["recall"]
         numbers[f"f1_{name}"] = report[name]["f1-score"]
     return {f"{prefix}_{name}": float(value) for name, value in numbers.items()}
+
+
+def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> tuple[int, int, float]:
+    """McNemar's exact test of two classifiers on the same faces, given as masks (N,) of the right.
+
+    Returns how many faces only the first has right, how many only the second, and the two-sided p
+    that a fair coin would part them so unevenly (McNemar 1947, in its exact binomial form).
+    """
+    first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
+    only_first = int(np.count_nonzero(first & ~second))
+    only_second = int(np.count_nonzero(second & ~first))
+    if only_first + only_second == 0:
+        return 0, 0, 1.0
+    p = binomtest(only_first, only_first + only_second).pvalue
+    return only_first, only_second, float(p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for their number (Holm 1979), in the order given.
+
+    Testing each against 0.05 keeps the chance of even one false finding below 0.05.
+    """
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def subset(evaluation: Evaluation, rows: ArrayLike) -> Evaluation | None:

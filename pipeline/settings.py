@@ -6,7 +6,10 @@ hold them together. A value that can't be used raises `InputError` when the sett
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import FlagConversionOff
+from tyro.constructors import PrimitiveConstructorSpec
 
 from pipeline import InputError
 
@@ -16,6 +19,22 @@ OptimizerName = Literal["adam", "sgd", "momentum", "adamw", "rmsprop"]
 LossName = Literal["cross_entropy", "dice", "focal"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SplitName = Literal["train", "validation", "test"]
+SamplerName = Literal["tpe", "random"]
+PrunerName = Literal["halving", "median", "none"]
+SpaceName = Literal["narrow", "wide"]
+
+# A bare --name as a person types it, or --name true as MLproject passes it.
+Switch = Annotated[
+    bool,
+    FlagConversionOff,
+    PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[true|false]",
+        instance_from_str=lambda words: _switch(words),
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 
 NONE = "none"
 LATEST = "latest"
@@ -139,6 +158,122 @@ class MainSettings(Training):
     """sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, or kaggle:OWNER/NAME."""
     split: SplitPolicy = "report"
     """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Search for better settings: a study of many trainings, each a child run of the study's run.
+
+    The same command continues a study. Its data, network, width, epochs, faces, space and seed stay
+    as they were, so that its trials compare.
+    """
+
+    study: str = "emotion"
+    """Name of the study; a name that is on record is continued."""
+    trials: int = 20
+    """Trials of the whole study, those of earlier commands and other workers included."""
+    timeout: float = 0.0
+    """Seconds after which this command begins no further trial; 0 is no limit."""
+    workers: int = 2
+    """Trainings at a time; each gets its share of the cores."""
+    storage: str = "sqlite:///optuna.db"
+    """Database of the study, as an SQLAlchemy address. Workers on other machines give the same."""
+    data: str = LATEST
+    """A dataset folder, an ingest run's id, or latest: the study's own, or the newest ingest run."""
+    network: NetworkName = "report"
+    """Network to train, by name (docs/training.md)."""
+    width: float = 0.25
+    """Factor on the network's channels; 1 is the published network, at 14 times the cost of 0.25."""
+    epochs: int = 15
+    """Most epochs of a trial. The grid's own, up to 75, are scaled to it."""
+    faces: int = 0
+    """Training faces of a trial, drawn at random by class from `seed`; 0 is all."""
+    sampler: SamplerName = "tpe"
+    """What proposes settings: tpe learns from the trials before, random does not."""
+    pruner: PrunerName = "halving"
+    """What ends a hopeless trial early (docs/search.md)."""
+    seed: int = 0
+    """Seed of the proposals, and of every trial's training."""
+    space: SpaceName = "narrow"
+    """narrow: epochs, batch size, learning rate, optimizer. wide: loss and network as well."""
+    no_grid: Switch = False
+    """Leave out the report's own settings, which are otherwise tried first."""
+    confirm: int = 3
+    """Seeds on which each of the best settings is trained again before one is chosen."""
+
+    def __post_init__(self) -> None:
+        _require(self.study.strip() != "", "study", self.study, "a name")
+        _require(self.trials >= 1, "trials", self.trials, "1 or more")
+        _require(_not_negative(self.timeout), "timeout", self.timeout, "seconds, 0 (off) or more")
+        _require(self.workers >= 1, "workers", self.workers, "1 or more")
+        _require(
+            "://" in self.storage,
+            "storage",
+            self.storage,
+            "an address such as sqlite:///optuna.db or postgresql://host/name",
+        )
+        _require(0.05 <= self.width <= 8, "width", self.width, "from 0.05 to 8")
+        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+        _require(self.confirm >= 1, "confirm", self.confirm, "1 or more")
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """Train and evaluate the report's 13 settings and set our figures beside its own."""
+
+    data: str = LATEST
+    """A dataset folder, an ingest run's id, or latest (the newest ingest run)."""
+    network: NetworkName = "report"
+    """Network to train, by name (docs/training.md)."""
+    width: float = 1.0
+    """Factor on the network's channels; 1 is the published network."""
+    epochs_scale: float = 1.0
+    """Factor on the report's epochs, for a quick try; at least one epoch is trained."""
+    faces: int = 0
+    """Training faces to use, drawn at random by class from `seed`; 0 is all."""
+    workers: int = 1
+    """Trainings at a time; each gets its share of the cores."""
+    seed: int = 0
+    """Seed of every training."""
+
+    def __post_init__(self) -> None:
+        _require(0.05 <= self.width <= 8, "width", self.width, "from 0.05 to 8")
+        _require(
+            _positive(self.epochs_scale), "epochs_scale", self.epochs_scale, "a number above 0"
+        )
+        _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
+        _require(self.workers >= 1, "workers", self.workers, "1 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Tell which of several networks is better, on the same test faces, and which can't be told."""
+
+    runs: str = NONE
+    """Ids of two or more evaluate runs, or of train runs that were evaluated, with commas between."""
+
+    def __post_init__(self) -> None:
+        ids = self.ids
+        _require(
+            len(ids) >= 2 and len(set(ids)) == len(ids),
+            "runs",
+            self.runs,
+            "two or more different run ids, with commas between",
+        )
+
+    @property
+    def ids(self) -> list[str]:
+        return [run.strip() for run in self.runs.split(",") if run.strip() and run != NONE]
+
+
+def _switch(words: list[str]) -> bool:
+    text = words[0].lower() if words else "true"
+    if text not in ("true", "false"):
+        raise ValueError(f"{words[0]}: expected true or false, or nothing for true")
+    return text == "true"
 
 
 def _positive(value: float) -> bool:

@@ -393,6 +393,8 @@ def _log_settings(run_id: str, settings: Settings) -> None:
 def _says(recorded: str, value: object) -> bool:
     """Whether a param as `mlflow run` logs it (2e-4, or 'a path' in quotes) stands for `value`."""
     text = "".join(shlex.split(recorded))
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
     return text == str(value) or (isinstance(value, float) and float(text) == value)
 
 

@@ -103,17 +103,24 @@ def _resumed(settings: TrainSettings) -> TrainSettings:
 def training_faces(settings: TrainSettings, run: "Run") -> "Dataset":
     """The dataset without its test split, put on record; the sample where there is none at all."""
     from pipeline import dataset, tracking
-    from pipeline.ingest import ingest
 
-    address = settings.data
-    if address == LATEST:
-        newest = tracking.latest("ingest")
-        if newest is None:
-            print("no dataset on record: ingesting the drawn sample first")
-        address = newest.info.run_id if newest else ingest(IngestSettings(), parent=run)
+    address = dataset_address(settings.data, run)
     faces = dataset.load_without_test(tracking.dataset_folder(address))
     run.use_dataset(faces, address, context="train")
     return dataset.fewer(faces, settings.faces, settings.seed)
+
+
+def dataset_address(data: str, run: "Run") -> str:
+    """`data`, or for latest the newest ingest run; the sample is ingested where there is none."""
+    from pipeline import tracking
+    from pipeline.ingest import ingest
+
+    if data != LATEST:
+        return data
+    if newest := tracking.latest("ingest"):
+        return newest.info.run_id
+    print("no dataset on record: ingesting the drawn sample first")
+    return ingest(IngestSettings(), parent=run)
 
 
 def _record(fitted: "Fitted", faces: "Dataset", run: "Run") -> None:

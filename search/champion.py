@@ -1,0 +1,77 @@
+"""The registered model `emotion`: who is its champion is decided by a paired test on test faces."""
+
+from dataclasses import dataclass
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from pipeline import evaluation, tracking
+from pipeline.settings import EvaluateSettings
+from pipeline.tracking import Run
+from search import process, trial
+from search.paired import SIGNIFICANT, read_predictions
+
+NAME = "emotion"
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The alias that a model got, and why, in a sentence."""
+
+    version: str
+    alias: str
+    reason: str
+
+
+def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
+    """Register the model of the train run `run_id`, whose evaluate run on `data` is `evaluated`.
+
+    It becomes champion if there is none, or if it beats the present one on the same test faces
+    (McNemar, p < 0.05); else challenger. A champion that was trained on some of these faces, on
+    another split, has an unfair advantage: that can keep a better model back, never let one pass.
+    """
+    client = MlflowClient()
+    present = _champion(client)
+    if present is not None and present.run_id == run_id:
+        return Verdict(present.version, CHAMPION, "It is the champion already.")
+    alias, reason = _judge(present, evaluated, data, parent)
+    known = client.search_model_versions(f"name = '{NAME}' and run_id = '{run_id}'")
+    version = known[0] if known else mlflow.register_model(f"runs:/{run_id}/model", NAME)
+    client.set_registered_model_alias(NAME, alias, version.version)
+    return Verdict(version.version, alias, reason)
+
+
+def _champion(client: MlflowClient) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(NAME, CHAMPION)
+    except MlflowException:
+        return None  # no such model yet, or none of its versions has the alias
+
+
+def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run) -> tuple[str, str]:
+    if present is None:
+        return CHAMPION, "There was no champion to beat."
+    new = read_predictions(evaluated)
+    old = read_predictions(_evaluation_of(present, evaluated, data, parent))
+    only_new, only_old, p = evaluation.mcnemar(new.right, old.right)
+    figures = (
+        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.right):,} test faces, "
+        f"McNemar p = {p:.2g}."
+    )
+    if p >= SIGNIFICANT:
+        return CHALLENGER, f"It can't be told apart from the champion, {figures}"
+    if only_new > only_old:
+        return CHAMPION, f"It beats version {present.version}, the champion before: {figures}"
+    return CHALLENGER, f"The champion is better: {figures}"
+
+
+def _evaluation_of(present: ModelVersion, evaluated: str, data: str, parent: Run) -> str:
+    """The evaluate run of the present champion on the same test faces, made if there is none."""
+    digest = tracking.get(evaluated, "evaluate").data.tags["dataset_digest"]
+    if present.run_id and (done := tracking.evaluation_of(present.run_id, digest)):
+        return done
+    settings = EvaluateSettings(run=f"models:/{NAME}/{present.version}", data=data)
+    return process.alone(trial.evaluate_whole, settings, parent.id, what="the champion's test")

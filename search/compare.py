@@ -1,0 +1,65 @@
+"""Which of several networks is better on the same test faces, and which can't be told apart.
+
+mlflow run . -e compare -P runs=ID,ID
+python -m search.compare --runs ID,ID,ID                   evaluate runs, or evaluated train runs
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline import InputError, command
+from pipeline.settings import CompareSettings
+
+if TYPE_CHECKING:
+    from search.paired import Candidate
+
+
+def compare(settings: CompareSettings) -> str:
+    """Record a comparison and return its run's id."""
+    # Rooms are imported where they are needed: a mistyped parameter is answered without them.
+    from pipeline import tracking
+    from search import comparison_page, paired
+
+    candidates = [_candidate(run, settings.ids) for run in settings.ids]
+    paired.require_same_faces(candidates)
+    pairs = paired.every_pair([candidate.predictions for candidate in candidates])
+    with tracking.record("compare", settings) as run, TemporaryDirectory() as scratch:
+        run.tag(dataset_digest=candidates[0].digest)
+        page = Path(scratch) / "comparison.html"
+        page.write_text(comparison_page.render(candidates, pairs))
+        run.log_file(page)
+    print(comparison_page.as_text(candidates, pairs))
+    print(f"compare run {run.id}: comparison.html")
+    return run.id
+
+
+def _candidate(run_id: str, ids: list[str]) -> "Candidate":
+    from pipeline import tracking
+    from search.paired import Candidate, read_predictions
+
+    run = tracking.get(run_id, "evaluate", "train")
+    trained = run
+    if run.data.tags["step"] == "train":
+        evaluated = tracking.evaluation_of(run_id, run.data.tags.get("dataset_digest", ""))
+        if evaluated is None:
+            raise InputError(
+                f"run {run_id} was not evaluated on test yet; -e evaluate -P run={run_id} does"
+            )
+        run = tracking.get(evaluated, "evaluate")
+    elif (trained_by := run.data.tags["trained_by"]) != "unknown":
+        trained = tracking.get(trained_by, "train")
+    if run.info.status != "FINISHED":
+        raise InputError(f"run {run_id} has not finished (it is {run.info.status})")
+    return Candidate(
+        name="ABCDEFGHIJKLMNOPQRSTUVWXYZ"[ids.index(run_id) % 26],
+        settings=dict(trained.data.params),
+        run=run_id,
+        digest=run.data.tags["dataset_digest"],
+        split=run.data.params["split"],
+        predictions=read_predictions(run.info.run_id),
+    )
+
+
+if __name__ == "__main__":
+    command.run(CompareSettings, compare)

@@ -1,0 +1,122 @@
+"""The end of a study: the best settings confirmed on fresh seeds, the winner trained and tested.
+
+What was begun already, by a command that was interrupted here, is not done again.
+"""
+
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import mean
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline import TrainingError, tracking
+from pipeline.settings import EvaluateSettings, SearchSettings, TrainSettings
+from pipeline.tracking import Run
+from search import champion, process, storage, summary, trial
+
+FINALISTS = 3
+"""Settings that are trained again: the best by one seed each is often not the best by its mean."""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A trial among the best, and the validation accuracy of its settings on fresh seeds."""
+
+    trial: FrozenTrial
+    settings: TrainSettings
+    confirmed: list[float]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.confirmed)
+
+
+def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
+    """Confirm, choose, train, test and register, and draw the study; once for the same trials.
+
+    Raises TrainingError if no trial has finished.
+    """
+    settled = storage.count(study).settled
+    if study.user_attrs.get("ended_with") == settled:
+        print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
+        return
+    summary.record_study(study, settings, parent)
+    if not (best := finalists(study)):
+        raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
+    print(f"confirming the best {len(best)} settings on {settings.confirm} seeds each")
+    confirmed = _confirm(study, settings, parent, best)
+    winner = choose(confirmed)
+    run_id = _train(winner.settings, study, parent)
+    tested = _evaluate(run_id, study, parent)
+    verdict = champion.register(run_id, tested, study.user_attrs["data"], parent)
+    parent.log_metrics({"best_val_accuracy": winner.mean} | tracking.headline(tested))
+    parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
+    text = summary.record(study, settings, parent, confirmed, winner, tested, verdict)
+    study.set_user_attr("ended_with", settled)
+    print(text)
+
+
+def finalists(study: optuna.Study, count: int = FINALISTS) -> list[FrozenTrial]:
+    """The finished trials with the best validation accuracy, each setting once, best first."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ranked = sorted(finished, key=lambda t: (-(t.value or 0.0), t.number))
+    distinct = {tuple(sorted(t.params.items())): t for t in reversed(ranked)}
+    return [t for t in ranked if t in distinct.values()][:count]
+
+
+def choose(confirmed: list[Finalist]) -> Finalist:
+    """The best by mean validation accuracy; of equals the one found first."""
+    return max(confirmed, key=lambda finalist: (finalist.mean, -finalist.trial.number))
+
+
+def _confirm(
+    study: optuna.Study, settings: SearchSettings, parent: Run, best: list[FrozenTrial]
+) -> list[Finalist]:
+    """Train each of the best settings on seeds that no trial had; raises TrainingError."""
+    data = study.user_attrs["data"]
+    base = [trial.trial_settings(settings, data, t.params) for t in best]
+    seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm)
+    jobs = [
+        (t.number, replace(training, seed=seed))
+        for t, training in zip(best, base, strict=True)
+        for seed in seeds
+    ]
+    work = partial(_confirm_one, study, parent)
+    values = iter(process.side_by_side(settings.workers, work, jobs))
+    return [
+        Finalist(t, training, [next(values) for _ in seeds])
+        for t, training in zip(best, base, strict=True)
+    ]
+
+
+def _confirm_one(
+    study: optuna.Study, parent: Run, job: tuple[int, TrainSettings], stop: threading.Event
+) -> float:
+    number, training = job
+    done = tracking.on_record("confirm", training, study.user_attrs["digest"], parent.id)
+    if done:
+        return done.data.metrics["best_val_accuracy"]
+    tags = {"study": study.study_name, "trial": number, "seed": training.seed}
+    outcome = process.run(trial.train, training, parent.id, "confirm", tags, stop=stop)
+    return process.returned(outcome, f"trial {number} with seed {training.seed}")
+
+
+def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
+    """The run of the winner's training, the only one of a study whose model is kept."""
+    # Trained alone, so with every core: the command in the summary does the same.
+    winner = replace(winner, threads=0)
+    if done := tracking.on_record("train", winner, study.user_attrs["digest"], parent.id):
+        return done.info.run_id
+    return process.alone(trial.train_whole, winner, parent.id, what="the winner's training")
+
+
+def _evaluate(run_id: str, study: optuna.Study, parent: Run) -> str:
+    """The run of the one evaluation of the winner on the test split."""
+    digest = study.user_attrs["digest"]
+    if done := tracking.evaluation_of(run_id, digest):
+        return done
+    return process.alone(
+        trial.evaluate_whole, EvaluateSettings(run_id), parent.id, what="the winner's evaluation"
+    )

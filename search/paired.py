@@ -1,0 +1,88 @@
+"""Predictions of several networks for the same faces, and the paired tests between them."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import mlflow
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import InputError, evaluation
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What an evaluate run predicted: class names (N,), in the order of the dataset's faces."""
+
+    labels: NDArray[np.str_]
+    predicted: NDArray[np.str_]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        return self.labels == self.predicted
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean())
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that is compared: how it is called, how it was trained, what it predicted."""
+
+    name: str
+    settings: dict[str, str]
+    run: str
+    digest: str
+    split: str
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A paired test of candidates `first` and `second` (indices), p corrected by Holm."""
+
+    first: int
+    second: int
+    only_first: int
+    only_second: int
+    p: float
+    corrected: float
+
+    @property
+    def told_apart(self) -> bool:
+        return self.corrected < SIGNIFICANT
+
+
+def every_pair(predictions: Sequence[Predictions]) -> list[Pair]:
+    """McNemar's test of every two, with Holm's correction for their number."""
+    found = [
+        (i, j, *evaluation.mcnemar(predictions[i].right, predictions[j].right))
+        for i, j in combinations(range(len(predictions)), 2)
+    ]
+    corrected = evaluation.holm([p for *_, p in found])
+    return [Pair(*test, corrected=p) for test, p in zip(found, corrected, strict=True)]
+
+
+def require_same_faces(candidates: Sequence[Candidate]) -> None:
+    """Raise InputError unless all were measured on the same split of the same dataset."""
+    first = candidates[0]
+    for other in candidates[1:]:
+        if (other.digest, other.split) != (first.digest, first.split):
+            raise InputError(
+                f"runs={first.run},{other.run}: measured on different faces "
+                f"({first.split} of {first.digest}, {other.split} of {other.digest}); evaluate "
+                "both on one dataset with -e evaluate -P data="
+            )
+
+
+def read_predictions(evaluate_run: str) -> Predictions:
+    """The predictions.csv of an evaluate run."""
+    text = mlflow.artifacts.load_text(f"runs:/{evaluate_run}/predictions.csv")
+    table = pd.read_csv(io.StringIO(text), usecols=["label", "predicted"], dtype=str)
+    return Predictions(table["label"].to_numpy(), table["predicted"].to_numpy())

@@ -1,0 +1,108 @@
+"""What a search may vary, and within which bounds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from pipeline import InputError
+from pipeline.settings import SpaceName, Training
+
+Space = Mapping[str, BaseDistribution]
+Point = dict[str, Any]
+"""Values by the names of `pipeline.settings.Training`."""
+
+SHORTEST = 5
+"""The shortest trial has a fifth of the most epochs; the report's shortest has 30 of its 75."""
+NEEDS = {"momentum": ("optimizer", "momentum"), "weight_decay": ("optimizer", "adamw")}
+"""Parameters that exist only beside this value of another one."""
+
+
+def make_space(name: SpaceName, most_epochs: int, width: float) -> Space:
+    """Bounds of the search `name` for trials of up to `most_epochs` epochs.
+
+    The narrow one holds the report's own grid. The wide one adds what the report wished for:
+    other losses, and the convolutions' kernel sizes and channels around `width`.
+    """
+    optimizers = ("adam", "sgd", "momentum") + (("adamw", "rmsprop") if name == "wide" else ())
+    space: dict[str, BaseDistribution] = {
+        "epochs": IntDistribution(max(1, most_epochs // SHORTEST), most_epochs),
+        "batch_size": IntDistribution(8, 128, log=True),
+        "lr": FloatDistribution(5e-5, 0.1, log=True),
+        "optimizer": CategoricalDistribution(optimizers),
+        "momentum": FloatDistribution(0.7, 0.98),
+    }
+    if name == "wide":
+        space |= {
+            "weight_decay": FloatDistribution(1e-5, 0.1, log=True),
+            "loss": CategoricalDistribution(("cross_entropy", "dice", "focal")),
+            "label_smoothing": FloatDistribution(0.0, 0.2),
+            "dropout": FloatDistribution(0.0, 0.6),
+            "l2": FloatDistribution(1e-5, 0.03, log=True),
+            "width": FloatDistribution(max(0.05, width / 2), min(8.0, width * 2), log=True),
+            "kernel": CategoricalDistribution((3, 5)),
+        }
+    return space
+
+
+def suggest(trial: optuna.Trial, space: Space) -> Point:
+    """A value from the study's sampler for every parameter that applies."""
+    point: Point = {}
+    for name, bounds in space.items():
+        if _applies(name, point):
+            point[name] = _suggest(trial, name, bounds)
+    return point
+
+
+def complete(point: Point, space: Space, base: Training) -> Point:
+    """`point` with what the space varies beyond it, at the values of `base`."""
+    wanted = {name: getattr(base, name) for name in space if _applies(name, point)}
+    return wanted | point
+
+
+def check(point: Point, space: Space) -> None:
+    """Raise InputError unless `point` gives every parameter that applies, each within its bounds.
+
+    Optuna's enqueue_trial would take a misspelt name, or a value out of bounds, without a word.
+    """
+    expected = {name for name in space if _applies(name, point)}
+    if missing := expected - point.keys():
+        raise InputError(f"a point to try lacks {', '.join(sorted(missing))}")
+    for name, value in point.items():
+        if name not in expected:
+            raise InputError(f"{name}={value}: the search does not vary this, beside {point}")
+        if not _contains(space[name], value):
+            raise InputError(f"{name}={value}: outside the search's bounds, {space[name]}")
+
+
+def _applies(name: str, point: Point) -> bool:
+    other, value = NEEDS.get(name, (None, None))
+    return other is None or point.get(other) == value
+
+
+def _suggest(trial: optuna.Trial, name: str, bounds: BaseDistribution) -> Any:
+    match bounds:
+        case IntDistribution():
+            return trial.suggest_int(name, bounds.low, bounds.high, log=bounds.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, bounds.choices)
+    raise TypeError(f"{name}: no bounds that can be drawn from: {bounds}")
+
+
+def _contains(bounds: BaseDistribution, value: Any) -> bool:
+    match bounds:
+        case IntDistribution():
+            return isinstance(value, int) and bounds.low <= value <= bounds.high
+        case FloatDistribution():
+            return bounds.low <= value <= bounds.high
+        case CategoricalDistribution():
+            return value in bounds.choices
+    return False

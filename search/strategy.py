@@ -1,0 +1,70 @@
+"""Which settings a study tries next, and which trainings it ends early: plain constructors."""
+
+import optuna
+from numpy.random import SeedSequence
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+from pipeline.settings import PrunerName, SamplerName
+
+REDUCTION = 3
+"""Successive halving lets the best of every 3 trials at a rung go on (Li et al. 2018, ASHA)."""
+RANDOM_TRIALS = 10
+"""Trials before TPE trusts what it has seen (Optuna's default)."""
+
+
+def sampler_seed(base: int, trials: int) -> int:
+    """Seed for the proposal after `trials` trials: never the same twice in a study.
+
+    Optuna's own seed would start again with every process and propose the first trials once more.
+    """
+    return int(SeedSequence([base, trials]).generate_state(1)[0])
+
+
+def make_sampler(name: SamplerName, seed: int) -> BaseSampler:
+    """`tpe` models all parameters jointly, those that exist for one optimizer apart (`group`).
+
+    It counts a running trial as a bad one (constant liar), so that workers don't all try the same.
+    """
+    if name == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=RANDOM_TRIALS,
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+    )
+
+
+def make_pruner(name: PrunerName, most_epochs: int) -> BasePruner:
+    """A pruner for trials of up to `most_epochs`, whose number of epochs is itself searched.
+
+    The rungs of `halving` stand at epochs that don't depend on the trials: with a constant
+    learning rate an epoch means the same in a short and a long training.
+    """
+    match name:
+        case "halving":
+            return SuccessiveHalvingPruner(
+                min_resource=rungs(most_epochs)[0], reduction_factor=REDUCTION
+            )
+        case "median":
+            return MedianPruner(
+                n_startup_trials=RANDOM_TRIALS // 2, n_warmup_steps=rungs(most_epochs)[0]
+            )
+        case "none":
+            return NopPruner()
+
+
+def rungs(most_epochs: int) -> list[int]:
+    """Epochs at which `halving` compares trials: a ninth and a third of the most; 9 and 27 of 75.
+
+    The ninth is rounded up, so that no third rung ends a training that is nearly through.
+    """
+    first = -(-most_epochs // REDUCTION**2)
+    return [epoch for epoch in (first, first * REDUCTION) if epoch < most_epochs] or [first]
+
+
+def silence_optuna() -> None:
+    """Optuna's own lines an event; the study prints one a trial."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,0 +1,110 @@
+"""One trial of a study: a training in a process of its own, watched by the study's pruner."""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pipeline import Pruned
+from pipeline.settings import EvaluateSettings, SearchSettings, TrainSettings
+from search import process
+
+if TYPE_CHECKING:
+    import optuna
+
+    from pipeline.tracking import Run
+
+
+def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -> TrainSettings:
+    """What a trial trains: the study's own settings with those of `point`."""
+    return TrainSettings(
+        **{
+            "data": data,
+            "network": settings.network,
+            "width": settings.width,
+            "faces": settings.faces,
+            "seed": settings.seed,
+            "threads": process.threads_each(settings.workers),
+            **point,
+        }
+    )
+
+
+def run(
+    trial: "optuna.Trial",
+    settings: TrainSettings,
+    parent: str,
+    *,
+    beat: Callable[[], None],
+    stop: threading.Event,
+) -> process.Outcome:
+    """Train a trial's settings as a child of the run `parent`; returns the best val_accuracy.
+
+    Its run's id goes onto the trial as `run`. Raises optuna's UpdateFinishedTrialError if another
+    worker has taken the trial over, since this one gave no sign of life for too long.
+    """
+
+    def answer(message: Any) -> bool:
+        match message:
+            case ("run", run_id):
+                trial.set_user_attr("run", run_id)
+            case ("epoch", epoch, val_accuracy):
+                trial.report(val_accuracy, epoch)
+                # A training at its last epoch has nothing left to save.
+                return trial.should_prune() and epoch < settings.epochs
+        return False
+
+    tags = {"study": trial.study.study_name, "trial": trial.number}
+    return process.run(train, settings, parent, "trial", tags, answer=answer, beat=beat, stop=stop)
+
+
+def train(
+    tell: process.Tell, settings: TrainSettings, parent: str, step: str, tags: dict[str, Any]
+) -> float:
+    """The job of a trial's process: record a training without its model; its best val_accuracy."""
+    from pipeline import tracking
+    from pipeline.train import fit, training_faces
+
+    def report(epoch: int, logs: dict[str, float]) -> None:
+        if tell(("epoch", epoch, logs["val_accuracy"])):
+            raise Pruned(f"pruned after epoch {epoch}")
+
+    name = " ".join([step, *(str(tags[tag]) for tag in ("trial", "seed") if tag in tags)])
+    with tracking.record(step, settings, parent=tracking.Run(parent), name=name) as run:
+        run.tag(**tags)
+        tell(("run", run.id))
+        fitted = fit(
+            settings, training_faces(settings, run), run, on_epoch=[report], self_test=False
+        )
+        _record(fitted.history, fitted.best_epoch, run)
+        if fitted.interrupted:
+            raise KeyboardInterrupt
+    return fitted.best_val_accuracy
+
+
+def train_whole(tell: process.Tell, settings: TrainSettings, parent: str) -> str:
+    """A job: what `mlflow run . -e train` does, as a child run of `parent`; its run's id."""
+    from pipeline import tracking
+    from pipeline.train import train
+
+    return train(settings, parent=tracking.Run(parent))
+
+
+def evaluate_whole(tell: process.Tell, settings: EvaluateSettings, parent: str) -> str:
+    """A job: what `mlflow run . -e evaluate` does, as a child run of `parent`; its run's id."""
+    from pipeline import tracking
+    from pipeline.evaluate import evaluate
+
+    return evaluate(settings, parent=tracking.Run(parent))
+
+
+def check_device(tell: process.Tell, precision: str) -> None:
+    """A job: the self-test that `pipeline.train` makes, once for all trials of a command."""
+    from pipeline import device
+
+    device.self_test(device.choose_precision(precision, device.describe(device.use_threads(0))))
+
+
+def _record(history: list[dict[str, float]], best_epoch: int, run: "Run") -> None:
+    if best_epoch:
+        best = history[best_epoch - 1]["val_accuracy"]
+        run.log_metrics({"best_val_accuracy": best, "best_epoch": best_epoch})
