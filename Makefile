@@ -12,7 +12,7 @@ demo: $(VENV)/installed ## Ingest, train and evaluate drawn faces: installs ever
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . --env-manager local $(DEMO)
 
 # Settings that suit 400 drawn faces: few steps an epoch ask for small batches and a larger rate.
-DEMO := -P width=0.25 -P batch_size=16 -P lr=0.001 -P epochs=40 -P patience=0
+DEMO := -P width=0.25 -P dropout=0.1 -P l2=0.001 -P batch_size=16 -P lr=0.001 -P epochs=50 -P patience=0
 
 .PHONY: test
 test: $(VENV)/installed-test ## Run the test suite

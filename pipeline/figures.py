@@ -111,7 +111,8 @@ def mistakes(
 ) -> Path:
     """The faces that the network is surest of and wrong about; `images` is (N, 48, 48, 1)."""
     chosen = worst_mistakes(evaluation, rows * columns)
-    figure = Figure(figsize=(columns * 1.3, rows * 1.65), layout="constrained")
+    rows = max(1, -(-len(chosen) // columns))
+    figure = Figure(figsize=(columns * 1.3, rows * 1.6 + 0.4), layout="constrained")
     for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         _hide_frame(axes)
         if k < len(chosen):

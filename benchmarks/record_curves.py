@@ -1,0 +1,75 @@
+"""Record the learning curves that the search benchmark replays: a full cross of real trainings.
+
+    python -m benchmarks.record_curves --data INGEST_RUN_ID_OR_FOLDER
+
+5 learning rates x 4 batch sizes x 3 optimizers, 20 epochs each, of the report's network at a quarter
+of its width on 2,000 training faces of FER2013 (1,000 validation faces judge). Only numbers are
+kept, in benchmarks/curves.csv: a row an epoch. It takes 1 to 2 hours on 2 cores, and a repeated command
+goes on where it stopped.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from pipeline import dataset, device, tracking, training
+from pipeline.dataset import TRAIN, VALIDATION, Dataset
+from pipeline.settings import TrainSettings
+
+FILE = Path(__file__).with_name("curves.csv")
+LRS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
+BATCH_SIZES = (16, 32, 64, 128)
+OPTIMIZERS = ("adam", "sgd", "momentum")
+EPOCHS = 20
+BASE = TrainSettings(epochs=EPOCHS, width=0.25, dropout=0.1, l2=0.001, patience=0)
+
+
+@dataclass(frozen=True)
+class Recording:
+    data: str = "latest"
+    """A dataset folder, an ingest run's id, or latest."""
+    threads: int = 0
+    """Threads to compute with; 0 takes one a core."""
+
+
+def main(recording: Recording) -> None:
+    faces = few(dataset.load_without_test(tracking.dataset_folder(recording.data)))
+    threads = device.use_threads(recording.threads)
+    precision = device.choose_precision("auto", device.describe(threads))
+    done = set() if not FILE.exists() else recorded()
+    for optimizer, batch_size, lr in itertools.product(OPTIMIZERS, BATCH_SIZES, LRS):
+        if (optimizer, batch_size, lr) in done:
+            continue
+        settings = replace(BASE, optimizer=optimizer, batch_size=batch_size, lr=lr)
+        fitted = training.fit(settings, faces, precision=precision)
+        curve = pd.DataFrame(fitted.history)[["train_loss", "val_loss", "val_accuracy"]].round(5)
+        point = {"optimizer": optimizer, "batch_size": batch_size, "lr": lr}
+        for name, value in reversed(point.items()):
+            curve.insert(0, name, value)
+        curve.insert(3, "epoch", range(1, EPOCHS + 1))
+        curve.to_csv(FILE, mode="a", header=not FILE.exists(), index=False)
+        print(f"{point} best validation accuracy {fitted.best_val_accuracy:.3f}", flush=True)
+
+
+def recorded() -> set[tuple[str, int, float]]:
+    curves = pd.read_csv(FILE)
+    return set(zip(curves["optimizer"], curves["batch_size"], curves["lr"], strict=True))
+
+
+def few(whole: Dataset) -> Dataset:
+    """2,000 training and 1,000 validation faces, always the same."""
+    rng = np.random.default_rng(0)
+    chosen = [
+        rng.choice(np.flatnonzero(whole.split == split), count, replace=False)
+        for split, count in ((TRAIN, 2000), (VALIDATION, 1000))
+    ]
+    rows = np.sort(np.concatenate(chosen))
+    return Dataset(whole.images[rows], whole.labels[rows], whole.split[rows], whole.about)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Recording))
