@@ -1,0 +1,10 @@
+"""Measurements, each a module to run: both sides in one run, with what measured them."""
+
+import os
+
+
+def processor() -> str:
+    """The processor and its cores, to stand under every table."""
+    from pipeline.device import describe
+
+    return f"{describe(0).processor}, {os.cpu_count()} cores"

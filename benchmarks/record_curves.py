@@ -2,10 +2,10 @@
 
     python -m benchmarks.record_curves --data INGEST_RUN_ID_OR_FOLDER
 
-5 learning rates x 4 batch sizes x 3 optimizers, 20 epochs each, of the report's network at a quarter
-of its width on 2,000 training faces of FER2013 (1,000 validation faces judge). Only numbers are
-kept, in benchmarks/curves.csv: a row an epoch. It takes 1 to 2 hours on 2 cores, and a repeated command
-goes on where it stopped.
+5 learning rates x 4 batch sizes x 3 optimizers, 20 epochs each, of the report's network at a
+quarter of its width on 2,000 training faces of FER2013; 1,000 validation faces judge. Only numbers
+are kept, in benchmarks/curves.csv: a row an epoch. It takes 1 to 2 hours on 2 cores, and a repeated
+command goes on where it stopped.
 """
 
 import itertools

@@ -1,0 +1,99 @@
+"""Reading FER2013's CSV: this project's reader against the notebook way, side by side.
+
+    python -m benchmarks.ingest fer2013.csv
+
+The notebook way is pandas, then a list of ints a row. Each reading is a process of its own, in
+turns; the seconds leave out imports and the compiler's first run, which are shown apart.
+"""
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import processor
+
+
+@dataclass(frozen=True)
+class Reading:
+    csv: Annotated[Path, tyro.conf.Positional]
+    """The CSV to read."""
+    n: int = 5
+    """Readings of each side."""
+    way: str = ""
+    """Read once in this way and print the seconds (used by the benchmark itself)."""
+
+
+def notebook(csv: Path) -> None:
+    import numpy as np
+    import pandas as pd
+
+    table = pd.read_csv(csv)
+    rows = [list(map(int, row.split())) for row in table["pixels"]]
+    np.array(rows, np.uint8).reshape(-1, 48, 48)
+
+
+def ours(csv: Path) -> None:
+    from pipeline.fer_csv import read_csv
+
+    read_csv(csv)
+
+
+WAYS = {"notebook": notebook, "ours": ours}
+
+
+def read_once(reading: Reading) -> None:
+    import pandas  # noqa: F401
+
+    from pipeline.fer_csv import read_csv
+
+    first = Path("one.csv")  # makes numba load or compile the loop
+    first.write_text("emotion,pixels\n0," + " ".join(["0"] * 2304) + "\n")
+    read_csv(first)
+    first.unlink()
+    started = time.perf_counter()
+    WAYS[reading.way](reading.csv)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds, "peak": peak}))
+
+
+def main(reading: Reading) -> None:
+    if reading.way:
+        read_once(reading)
+        return
+    results: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(reading.n):
+        for way in WAYS:
+            command = [sys.executable, "-m", __spec__.name, str(reading.csv), "--way", way]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            results[way].append(json.loads(done.stdout))
+    size = reading.csv.stat().st_size / 1e6
+    table = Table("way", "seconds (min-max)", "peak GiB", "ratio", title=f"{size:,.0f} MB")
+    ratios = [
+        a["seconds"] / b["seconds"]
+        for a, b in zip(results["notebook"], results["ours"], strict=True)
+    ]
+    for way, runs in results.items():
+        seconds = [run["seconds"] for run in runs]
+        table.add_row(
+            way,
+            f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})",
+            f"{max(run['peak'] for run in runs):.2f}",
+            f"{statistics.median(ratios):.1f}" if way == "ours" else "1",
+        )
+    Console().print(table, f"n={reading.n}, {processor()}, Python {platform.python_version()}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Reading))

@@ -1,0 +1,111 @@
+"""Where the seconds go from `mlflow run . -e train` to the first batch.
+
+    python -m benchmarks.startup --data INGEST_RUN_ID_OR_FOLDER
+
+`mlflow run`'s own share is timed from outside, to the line that says what it runs; the rest is done
+step by step in a fresh process, as `pipeline.train` does it.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import processor
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Startup:
+    data: str = "latest"
+    """A dataset folder, an ingest run's id, or latest."""
+    n: int = 3
+    """Starts measured."""
+    steps: bool = False
+    """Take the steps once and print their seconds (used by the benchmark itself)."""
+
+
+def mlflow_run(data: str) -> float:
+    """Seconds until `mlflow run` starts the project's command; it is then told to stop."""
+    command = ["mlflow", "run", str(ROOT), "-e", "train", "--env-manager", "local"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    started = time.perf_counter()
+    child = subprocess.Popen(
+        [*command, "-P", f"data={data}"], env={**os.environ, "PATH": path}, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Running command" in line:
+            break
+    seconds = time.perf_counter() - started
+    child.terminate()
+    child.stderr.read()
+    child.wait()
+    return seconds
+
+
+def take_steps(data: str) -> None:
+    """Do what `pipeline.train` does up to the first batch, and print the seconds of each step."""
+    marks: dict[str, float] = {}
+    last = time.perf_counter()
+
+    def mark(name: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        marks[name], last = now - last, now
+
+    from pipeline import tracking
+
+    mark("import MLflow, scikit-learn, matplotlib")
+    from pipeline import dataset, device, training
+    from pipeline.settings import TrainSettings
+
+    mark("import Keras and TensorFlow")
+    with tracking.record("train", TrainSettings(data=data)):
+        mark("open the store, start the run")
+        precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
+        device.self_test(precision)
+        mark("self-test of the device")
+        faces = dataset.load_without_test(tracking.dataset_folder(data))
+        mark("load the faces, check their digest")
+
+        def stop(*_: int) -> None:
+            mark("build, compile, first batch")
+            raise KeyboardInterrupt
+
+        training.fit(TrainSettings(), faces, precision=precision, on_batch=stop)
+    print(json.dumps(marks))
+
+
+def main(startup: Startup) -> None:
+    if startup.steps:
+        take_steps(startup.data)
+        return
+    command = [sys.executable, "-m", __spec__.name, "--data", startup.data, "--steps"]
+    rows: dict[str, list[float]] = {"mlflow run itself": []}
+    for _ in range(startup.n):
+        rows["mlflow run itself"].append(mlflow_run(startup.data))
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        for name, seconds in json.loads(done.stdout.splitlines()[-1]).items():
+            rows.setdefault(name, []).append(seconds)
+    table = Table("step", "seconds (min-max)", title="mlflow run . -e train, to the first batch")
+    for name, values in rows.items():
+        table.add_row(
+            name, f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
+        )
+    table.add_row("all", f"{sum(map(statistics.median, rows.values())):.1f}")
+    Console().print(table, f"n={startup.n}, {processor()}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Startup))

@@ -1,0 +1,137 @@
+"""An epoch of `train` with all its tracking against a bare model.fit, and bfloat16 against float32.
+
+    python -m benchmarks.training --data INGEST_RUN_ID_OR_FOLDER
+
+Both sides train the report's network on the same faces, in turns, so that a drift of the machine
+hits both. The seconds of an epoch include validation, records and the checkpoint.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import processor
+from pipeline import dataset, networks, tracking, training
+from pipeline.dataset import TRAIN, VALIDATION, Dataset
+from pipeline.progress import EpochProgress
+from pipeline.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Measurement:
+    data: str = "latest"
+    """A dataset folder, an ingest run's id, or latest."""
+    faces: int = 3000
+    """Training faces an epoch."""
+    n: int = 5
+    """Epochs counted of each side, after one to warm up."""
+
+
+def tracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
+    """Seconds of each epoch of `training.fit` with everything that `pipeline.train` hangs on it."""
+    settings = TrainSettings(epochs=epochs, patience=0)
+    ends = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tracking.record("train", settings) as run,
+        EpochProgress(epochs) as progress,
+    ):
+        training.fit(
+            settings,
+            faces,
+            precision=precision,
+            on_epoch=[
+                run.log_epoch,
+                progress.on_epoch,
+                lambda *_: ends.append(time.perf_counter()),
+            ],
+            on_batch=progress.on_batch,
+            checkpoint=Path(folder) / "checkpoint.npz",
+        )
+    return np.diff(ends).tolist()
+
+
+def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
+    """Seconds of each epoch of Keras' own fit on the same network and arrays."""
+    settings = TrainSettings()
+    keras.utils.set_random_seed(0)
+    model = networks.build(
+        "report", precision=precision, dropout=settings.dropout, l2=settings.l2, width=1.0, kernel=3
+    )
+    model.compile(
+        keras.optimizers.Adam(settings.lr), "categorical_crossentropy", metrics=["accuracy"]
+    )
+    sides = []
+    for split in (TRAIN, VALIDATION):
+        images, labels = faces.part(split)
+        sides.append((images, np.eye(7, dtype=np.float32)[labels]))
+    ends: list[float] = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: ends.append(time.perf_counter())
+    )
+    model.fit(
+        *sides[0], batch_size=settings.batch_size, epochs=epochs, verbose=0, callbacks=[callback],
+        validation_data=sides[1], validation_batch_size=networks.PREDICT_BATCH,
+    )  # fmt: skip
+    return np.diff(ends).tolist()
+
+
+def main(measurement: Measurement) -> None:
+    whole = dataset.load_without_test(tracking.dataset_folder(measurement.data))
+    faces = dataset.fewer(whole, measurement.faces, seed=0)
+    rows = np.concatenate(
+        [np.flatnonzero(faces.split == TRAIN), np.flatnonzero(faces.split == VALIDATION)[:500]]
+    )
+    faces = Dataset(faces.images[rows], faces.labels[rows], faces.split[rows], faces.about)
+    with tempfile.TemporaryDirectory() as store:
+        mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
+        report(
+            "train with its tracking against model.fit, bfloat16",
+            {
+                "model.fit": lambda: bare_epochs(faces, "bfloat16", 3),
+                "train": lambda: tracked_epochs(faces, "bfloat16", 3),
+            },
+            measurement,
+        )
+        report(
+            "float32 against bfloat16",
+            {
+                "bfloat16": lambda: bare_epochs(faces, "bfloat16", 2),
+                "float32": lambda: bare_epochs(faces, "float32", 2),
+            },
+            measurement,
+        )
+
+
+def report(title: str, sides: dict[str, Callable[[], list[float]]], m: Measurement) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(m.n):
+        for name, side in sides.items():
+            seconds[name].append(statistics.mean(side()))
+    first, second = seconds.values()
+    ratios = [b / a for a, b in zip(first, second, strict=True)]
+    table = Table("side", "seconds an epoch (min-max)", "faces/s", "ratio (min-max)", title=title)
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+        table.add_row(
+            name,
+            f"{median:.2f} ({min(values):.2f}-{max(values):.2f})",
+            f"{m.faces / median:.0f}",
+            ratio if values is second else "1",
+        )
+    Console().print(table, f"n={m.n}, {m.faces} faces, {processor()}, Keras {keras.__version__}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Measurement))
