@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from pipeline import dataset, device, tracking, training
+from pipeline import dataset, device, records, training
 from pipeline.dataset import TRAIN, VALIDATION, Dataset
-from pipeline.settings import TrainSettings
+from pipeline.settings import OptimizerName, TrainSettings
 
 FILE = Path(__file__).with_name("curves.csv")
 LRS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 BATCH_SIZES = (16, 32, 64, 128)
-OPTIMIZERS = ("adam", "sgd", "momentum")
+OPTIMIZERS: tuple[OptimizerName, ...] = ("adam", "sgd", "momentum")
 EPOCHS = 20
 BASE = TrainSettings(epochs=EPOCHS, width=0.25, dropout=0.1, l2=0.001, patience=0)
 
@@ -37,7 +37,7 @@ class Recording:
 
 
 def main(recording: Recording) -> None:
-    faces = few(dataset.load_without_test(tracking.dataset_folder(recording.data)))
+    faces = few(dataset.load_without_test(records.dataset_folder(recording.data)))
     threads = device.use_threads(recording.threads)
     precision = device.choose_precision("auto", device.describe(threads))
     done = set() if not FILE.exists() else recorded()

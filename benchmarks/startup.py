@@ -64,7 +64,7 @@ def take_steps(data: str) -> None:
         now = time.perf_counter()
         marks[name], last = now - last, now
 
-    from pipeline import tracking
+    from pipeline import records, tracking
 
     mark("import MLflow, scikit-learn, matplotlib")
     from pipeline import dataset, device, training
@@ -76,7 +76,7 @@ def take_steps(data: str) -> None:
         precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
         device.self_test(precision)
         mark("self-test of the device")
-        faces = dataset.load_without_test(tracking.dataset_folder(data))
+        faces = dataset.load_without_test(records.dataset_folder(data))
         mark("load the faces, check their digest")
 
         def stop(*_: int) -> None:

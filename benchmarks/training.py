@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
-from pipeline import dataset, networks, tracking, training
+from pipeline import dataset, networks, records, tracking, training
 from pipeline.dataset import TRAIN, VALIDATION, Dataset
 from pipeline.progress import EpochProgress
 from pipeline.settings import TrainSettings
@@ -35,6 +35,18 @@ class Measurement:
     """Training faces an epoch."""
     n: int = 5
     """Epochs counted of each side, after one to warm up."""
+
+
+def untracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
+    """Seconds of each epoch of `training.fit` alone."""
+    ends: list[float] = []
+    training.fit(
+        TrainSettings(epochs=epochs, patience=0),
+        faces,
+        precision=precision,
+        on_epoch=[lambda *_: ends.append(time.perf_counter())],
+    )
+    return np.diff(ends).tolist()
 
 
 def tracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
@@ -87,7 +99,7 @@ def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
 
 
 def main(measurement: Measurement) -> None:
-    whole = dataset.load_without_test(tracking.dataset_folder(measurement.data))
+    whole = dataset.load_without_test(records.dataset_folder(measurement.data))
     faces = dataset.fewer(whole, measurement.faces, seed=0)
     rows = np.concatenate(
         [np.flatnonzero(faces.split == TRAIN), np.flatnonzero(faces.split == VALIDATION)[:500]]
@@ -98,6 +110,7 @@ def main(measurement: Measurement) -> None:
         report(
             "train with its tracking against model.fit, bfloat16",
             {
+                "train, nothing recorded": lambda: untracked_epochs(faces, "bfloat16", 3),
                 "model.fit": lambda: bare_epochs(faces, "bfloat16", 3),
                 "train": lambda: tracked_epochs(faces, "bfloat16", 3),
             },
@@ -118,17 +131,16 @@ def report(title: str, sides: dict[str, Callable[[], list[float]]], m: Measureme
     for _ in range(m.n):
         for name, side in sides.items():
             seconds[name].append(statistics.mean(side()))
-    first, second = seconds.values()
-    ratios = [b / a for a, b in zip(first, second, strict=True)]
+    first = next(iter(seconds.values()))
     table = Table("side", "seconds an epoch (min-max)", "faces/s", "ratio (min-max)", title=title)
     for name, values in seconds.items():
         median = statistics.median(values)
-        ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+        ratios = [b / a for a, b in zip(first, values, strict=True)]
         table.add_row(
             name,
             f"{median:.2f} ({min(values):.2f}-{max(values):.2f})",
             f"{m.faces / median:.0f}",
-            ratio if values is second else "1",
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})",
         )
     Console().print(table, f"n={m.n}, {m.faces} faces, {processor()}, Keras {keras.__version__}")
 

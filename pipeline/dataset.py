@@ -182,7 +182,7 @@ def digest(images: Bytes, labels: Bytes, split: Bytes) -> str:
     """16 hexadecimal digits of a SHA-256 over every pixel, label and split code."""
     sha = hashlib.sha256()
     for array in (images, labels, split):
-        sha.update(np.ascontiguousarray(array))
+        sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()[:16]
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     """Record an evaluation and return its run's id. The only reader of the test split."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
-    from pipeline import dataset, evaluation, figures, networks, tracking
+    from pipeline import dataset, evaluation, figures, networks, records, tracking
 
     file, trained_by = _model(settings.run)
     address = _dataset_address(settings, trained_by)
-    faces = dataset.load(tracking.dataset_folder(address))
+    faces = dataset.load(records.dataset_folder(address))
     images, labels = faces.part(dataset.SPLITS.index(settings.split))
     if len(labels) == 0:
         raise InputError(f"data={settings.data}: this dataset has no face in {settings.split}")
@@ -36,7 +36,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
         tracking.record("evaluate", settings, parent=parent) as run,
         TemporaryDirectory() as scratch,
     ):
-        looks = tracking.evaluations(faces.digest, settings.split)
+        looks = records.evaluations(faces.digest, settings.split)
         run.use_dataset(faces, address, context=settings.split)
         run.tag(model=settings.run, trained_by=trained_by or "unknown", earlier_looks=looks)
         result = evaluation.evaluate(labels, networks.predict(model, images))
@@ -58,29 +58,29 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
 
 def _model(run: str) -> tuple[Path, str | None]:
     """The .keras file of a run's id, a model address or a file, and the run that trained it."""
-    from pipeline import tracking
+    from pipeline import records
 
     if run.endswith(".keras") or ":/" in run:
-        return tracking.model_file(run)
-    return tracking.model_file(f"runs:/{tracking.find(run, 'train', 'trial').info.run_id}/model")
+        return records.model_file(run)
+    return records.model_file(f"runs:/{records.find(run, 'train', 'trial').info.run_id}/model")
 
 
 def _dataset_address(settings: EvaluateSettings, trained_by: str | None) -> str:
-    from pipeline import tracking
+    from pipeline import records
 
     if settings.data != NONE:
         return settings.data
     if trained_by is None:
         raise InputError(f"run={settings.run}: a bare file has no dataset of its own; give data=")
-    return tracking.dataset_of(trained_by)
+    return records.dataset_of(trained_by)
 
 
 def _trained_on(trained_by: str | None, faces: "Dataset") -> "np.ndarray":
     """Images of the split that the network was trained on, of `faces` itself if that is unknown."""
-    from pipeline import dataset, tracking
+    from pipeline import dataset, records
 
     if trained_by is not None:
-        faces = dataset.load_without_test(tracking.dataset_folder(tracking.dataset_of(trained_by)))
+        faces = dataset.load_without_test(records.dataset_folder(records.dataset_of(trained_by)))
     return faces.part(dataset.TRAIN)[0]
 
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numba import njit
@@ -52,11 +52,11 @@ def read_csv(path: Path) -> Faces:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path) -> Iterator[BinaryIO]:
     match path.suffix.lower():
         case ".gz":
             with gzip.open(path) as file:
-                yield file
+                yield cast(BinaryIO, file)
         case ".zip":
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
@@ -64,14 +64,14 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
                     raise InputError(
                         f"{path}: holds {len(names)} CSV files, expected one; unpack it"
                     )
-                with archive.open(names[0]) as file:
-                    yield file
+                with archive.open(names[0]) as member:
+                    yield cast(BinaryIO, member)
         case _:
             with path.open("rb") as file:
                 yield file
 
 
-def _parse(file: IO[bytes], path: Path) -> Iterator[tuple[Block, Block, Block]]:
+def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:
     """Yield images, labels and split codes of each block of whole rows."""
     columns = _columns(file.readline(), path)
     rows_before, rest = 0, b""

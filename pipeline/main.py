@@ -17,7 +17,7 @@ from pipeline.settings import (
 
 
 def main(settings: MainSettings) -> None:
-    from pipeline import tracking
+    from pipeline import records, tracking
     from pipeline.evaluate import evaluate
     from pipeline.ingest import ingest
     from pipeline.train import train
@@ -28,8 +28,8 @@ def main(settings: MainSettings) -> None:
         dataset = ingest(IngestSettings(settings.source, settings.split, settings.seed), parent=run)
         trained = train(TrainSettings(**training, data=dataset), parent=run)
         evaluated = evaluate(EvaluateSettings(trained), parent=run)
-        run.log_metrics(tracking.headline(evaluated))
-    print(tracking.where_to_look(evaluated))
+        run.log_metrics(records.headline(evaluated))
+    print(records.where_to_look(evaluated))
 
 
 if __name__ == "__main__":

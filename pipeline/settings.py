@@ -179,11 +179,11 @@ class SearchSettings:
     storage: str = "sqlite:///optuna.db"
     """Database of the study, as an SQLAlchemy address. Workers on other machines give the same."""
     data: str = LATEST
-    """A dataset folder, an ingest run's id, or latest: the study's own, or the newest ingest run."""
+    """A dataset folder, an ingest run's id, or latest: the study's own, else the newest ingest."""
     network: NetworkName = "report"
     """Network to train, by name (docs/training.md)."""
     width: float = 0.25
-    """Factor on the network's channels; 1 is the published network, at 14 times the cost of 0.25."""
+    """Factor on the network's channels; 1 is the published one, at 14 times the cost of 0.25."""
     epochs: int = 15
     """Most epochs of a trial. The grid's own, up to 75, are scaled to it."""
     faces: int = 0
@@ -253,7 +253,7 @@ class CompareSettings:
     """Tell which of several networks is better, on the same test faces, and which can't be told."""
 
     runs: str = NONE
-    """Ids of two or more evaluate runs, or of train runs that were evaluated, with commas between."""
+    """Ids of two or more evaluate runs, or evaluated train runs, with commas between."""
 
     def __post_init__(self) -> None:
         ids = self.ids

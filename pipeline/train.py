@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def train(settings: TrainSettings, parent: "Run | None" = None, step: str = "train") -> str:
     """Record a training and return its run's id. Ctrl-C saves what was reached, then goes on up."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
-    from pipeline import tracking
+    from pipeline import records, tracking
     from pipeline.progress import EpochProgress
 
     settings = _resumed(settings)
@@ -43,7 +43,7 @@ def train(settings: TrainSettings, parent: "Run | None" = None, step: str = "tra
             print(f"interrupted; go on with: python -m pipeline.train --resume {run.id}")
             raise KeyboardInterrupt
     for finished in {run.id, settings.resume} - {NONE}:
-        tracking.checkpoint_of(finished).unlink(missing_ok=True)
+        records.checkpoint_of(finished).unlink(missing_ok=True)
     return run.id
 
 
@@ -72,21 +72,21 @@ def fit(
 
 def _resumed(settings: TrainSettings) -> TrainSettings:
     """The settings of the run that is resumed, if one is; a setting given must agree with it."""
-    from pipeline import tracking
+    from pipeline import records
 
     if settings.resume == NONE:
         return settings
-    run = tracking.get(settings.resume, "train")
+    run = records.get(settings.resume, "train")
     if run.info.status == "FINISHED":
         raise InputError(
             f"resume={settings.resume}: this run has finished; there is nothing to go on with"
         )
-    if not tracking.checkpoint_of(settings.resume).exists():
+    if not records.checkpoint_of(settings.resume).exists():
         raise InputError(
-            f"resume={settings.resume}: no checkpoint in {tracking.CHECKPOINTS.resolve()}; it "
+            f"resume={settings.resume}: no checkpoint in {records.CHECKPOINTS.resolve()}; it "
             "finished no epoch, or ran in another folder or on another machine"
         )
-    recorded = tracking.recorded_settings(run, TrainSettings) | {
+    recorded = records.recorded_settings(run, TrainSettings) | {
         "resume": settings.resume,
         "data": run.data.tags["dataset"],
     }
@@ -102,22 +102,22 @@ def _resumed(settings: TrainSettings) -> TrainSettings:
 
 def training_faces(settings: TrainSettings, run: "Run") -> "Dataset":
     """The dataset without its test split, put on record; the sample where there is none at all."""
-    from pipeline import dataset, tracking
+    from pipeline import dataset, records
 
     address = dataset_address(settings.data, run)
-    faces = dataset.load_without_test(tracking.dataset_folder(address))
+    faces = dataset.load_without_test(records.dataset_folder(address))
     run.use_dataset(faces, address, context="train")
     return dataset.fewer(faces, settings.faces, settings.seed)
 
 
 def dataset_address(data: str, run: "Run") -> str:
     """`data`, or for latest the newest ingest run; the sample is ingested where there is none."""
-    from pipeline import tracking
+    from pipeline import records
     from pipeline.ingest import ingest
 
     if data != LATEST:
         return data
-    if newest := tracking.latest("ingest"):
+    if newest := records.latest("ingest"):
         return newest.info.run_id
     print("no dataset on record: ingesting the drawn sample first")
     return ingest(IngestSettings(), parent=run)

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pipeline import evaluation, tracking
+from pipeline import evaluation, records
 from pipeline.settings import EvaluateSettings
 from pipeline.tracking import Run
 from search import process, trial
@@ -70,8 +70,8 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
 
 def _evaluation_of(present: ModelVersion, evaluated: str, data: str, parent: Run) -> str:
     """The evaluate run of the present champion on the same test faces, made if there is none."""
-    digest = tracking.get(evaluated, "evaluate").data.tags["dataset_digest"]
-    if present.run_id and (done := tracking.evaluation_of(present.run_id, digest)):
+    digest = records.get(evaluated, "evaluate").data.tags["dataset_digest"]
+    if present.run_id and (done := records.evaluation_of(present.run_id, digest)):
         return done
     settings = EvaluateSettings(run=f"models:/{NAME}/{present.version}", data=data)
     return process.alone(trial.evaluate_whole, settings, parent.id, what="the champion's test")

@@ -35,20 +35,20 @@ def compare(settings: CompareSettings) -> str:
 
 
 def _candidate(run_id: str, ids: list[str]) -> "Candidate":
-    from pipeline import tracking
+    from pipeline import records
     from search.paired import Candidate, read_predictions
 
-    run = tracking.get(run_id, "evaluate", "train")
+    run = records.get(run_id, "evaluate", "train")
     trained = run
     if run.data.tags["step"] == "train":
-        evaluated = tracking.evaluation_of(run_id, run.data.tags.get("dataset_digest", ""))
+        evaluated = records.evaluation_of(run_id, run.data.tags.get("dataset_digest", ""))
         if evaluated is None:
             raise InputError(
                 f"run {run_id} was not evaluated on test yet; -e evaluate -P run={run_id} does"
             )
-        run = tracking.get(evaluated, "evaluate")
+        run = records.get(evaluated, "evaluate")
     elif (trained_by := run.data.tags["trained_by"]) != "unknown":
-        trained = tracking.get(trained_by, "train")
+        trained = records.get(trained_by, "train")
     if run.info.status != "FINISHED":
         raise InputError(f"run {run_id} has not finished (it is {run.info.status})")
     return Candidate(

@@ -4,6 +4,7 @@ What was begun already, by a command that was interrupted here, is not done agai
 """
 
 import threading
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
@@ -11,7 +12,7 @@ from statistics import mean
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import TrainingError, tracking
+from pipeline import TrainingError, lifetime, records
 from pipeline.settings import EvaluateSettings, SearchSettings, TrainSettings
 from pipeline.tracking import Run
 from search import champion, process, storage, summary, trial
@@ -42,6 +43,9 @@ def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
     if study.user_attrs.get("ended_with") == settled:
         print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
         return
+    if not _claim(study, settled):
+        print(f"another machine ends the study {study.study_name}; see run {parent.id}")
+        return
     summary.record_study(study, settings, parent)
     if not (best := finalists(study)):
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
@@ -51,11 +55,22 @@ def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
     run_id = _train(winner.settings, study, parent)
     tested = _evaluate(run_id, study, parent)
     verdict = champion.register(run_id, tested, study.user_attrs["data"], parent)
-    parent.log_metrics({"best_val_accuracy": winner.mean} | tracking.headline(tested))
+    parent.log_metrics({"best_val_accuracy": winner.mean} | records.headline(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     text = summary.record(study, settings, parent, confirmed, winner, tested, verdict)
     study.set_user_attr("ended_with", settled)
     print(text)
+
+
+def _claim(study: optuna.Study, settled: int) -> bool:
+    """Whether this process is the one to end the study; on one machine the lock sees to it."""
+    claim = study.user_attrs.get("ending", {})
+    here, there = lifetime.this_process(), claim.get("process", "")
+    if claim.get("settled") == settled and there.split(":")[0] != here.split(":")[0]:
+        return False
+    study.set_user_attr("ending", {"settled": settled, "process": here})
+    time.sleep(1)  # of two machines that write at the same moment, the last one's name stays
+    return study.user_attrs["ending"]["process"] == here
 
 
 def finalists(study: optuna.Study, count: int = FINALISTS) -> list[FrozenTrial]:
@@ -95,7 +110,7 @@ def _confirm_one(
     study: optuna.Study, parent: Run, job: tuple[int, TrainSettings], stop: threading.Event
 ) -> float:
     number, training = job
-    done = tracking.on_record("confirm", training, study.user_attrs["digest"], parent.id)
+    done = records.on_record("confirm", training, study.user_attrs["digest"], parent.id)
     if done:
         return done.data.metrics["best_val_accuracy"]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
@@ -107,7 +122,7 @@ def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
     """The run of the winner's training, the only one of a study whose model is kept."""
     # Trained alone, so with every core: the command in the summary does the same.
     winner = replace(winner, threads=0)
-    if done := tracking.on_record("train", winner, study.user_attrs["digest"], parent.id):
+    if done := records.on_record("train", winner, study.user_attrs["digest"], parent.id):
         return done.info.run_id
     return process.alone(trial.train_whole, winner, parent.id, what="the winner's training")
 
@@ -115,7 +130,7 @@ def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
 def _evaluate(run_id: str, study: optuna.Study, parent: Run) -> str:
     """The run of the one evaluation of the winner on the test split."""
     digest = study.user_attrs["digest"]
-    if done := tracking.evaluation_of(run_id, digest):
+    if done := records.evaluation_of(run_id, digest):
         return done
     return process.alone(
         trial.evaluate_whole, EvaluateSettings(run_id), parent.id, what="the winner's evaluation"

@@ -77,13 +77,13 @@ def points(most_epochs: int) -> "list[Point]":
 def grid(settings: GridSettings) -> str:
     """Train and evaluate what is not on record yet, and record the table; returns its run's id."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
-    from pipeline import dataset, tracking
+    from pipeline import dataset, records, tracking
     from pipeline.train import dataset_address
     from search import process
 
     with tracking.record("grid", settings) as run:
         address = dataset_address(settings.data, run)
-        faces = dataset.load_without_test(tracking.dataset_folder(address))
+        faces = dataset.load_without_test(records.dataset_folder(address))
         run.use_dataset(faces, address, context="train")
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
@@ -117,16 +117,16 @@ def _values(setting: Setting, epochs_scale: float) -> "Point":
 
 def _measure(parent: str, digest: str, settings: TrainSettings, stop: threading.Event) -> str:
     """The evaluate run of these settings on this dataset, made if there is none."""
-    from pipeline import tracking
+    from pipeline import records
     from search import process, trial
 
     def run(job: Callable[..., str], argument: object) -> str:
         what = f"{settings.optimizer} {settings.lr:g}"
         return process.returned(process.run(job, argument, parent, stop=stop), what)
 
-    trained = tracking.on_record("train", settings, digest)
+    trained = records.on_record("train", settings, digest)
     run_id = trained.info.run_id if trained else run(trial.train_whole, settings)
-    return tracking.evaluation_of(run_id, digest) or run(
+    return records.evaluation_of(run_id, digest) or run(
         trial.evaluate_whole, EvaluateSettings(run_id)
     )
 

@@ -31,21 +31,21 @@ WAIT = 2.0
 def search(settings: SearchSettings) -> str:
     """Run a study, or go on with it, to its end; returns the id of its run."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
-    from pipeline import tracking
+    from pipeline import records, tracking
     from search import ending, process, storage, trial
 
-    tracking.use_store()
+    records.use_store()
     with ExitStack() as opening:
         opening.enter_context(storage.lock(settings.storage))
-        records = storage.open_storage(settings.storage)
-        study = _open_study(settings, records)
+        database = storage.open_storage(settings.storage)
+        study = _open_study(settings, database)
         known = study.user_attrs.get("parent")
         tracking.give_up_joining(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
             _prepare(study, settings, parent)
             opening.close()
             process.alone(trial.check_device, "auto", what="this computer")
-            work = partial(_work, settings, records, parent.id, time.monotonic())
+            work = partial(_work, settings, database, parent.id, time.monotonic())
             process.side_by_side(settings.workers, work, range(settings.workers))
             with storage.lock(settings.storage, ".end"):
                 ending.finish(study, settings, parent)
@@ -74,7 +74,7 @@ def _open_study(settings: SearchSettings, records: "RDBStorage") -> "optuna.Stud
 
 def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> None:
     """The first process gives the study its dataset, its settings and its first points."""
-    from pipeline import dataset, tracking
+    from pipeline import dataset, records
     from pipeline.train import dataset_address
     from search import grid, trial
     from search.space import check, complete, make_space
@@ -82,7 +82,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
     begun = "parent" in study.user_attrs
     data = study.user_attrs["data"] if begun and settings.data == LATEST else settings.data
     address = dataset_address(data, parent)
-    faces = dataset.load_without_test(tracking.dataset_folder(address))
+    faces = dataset.load_without_test(records.dataset_folder(address))
     if begun and faces.digest != study.user_attrs["digest"]:
         raise InputError(
             f"data={settings.data}: the study {settings.study} was begun on another dataset "
@@ -147,7 +147,7 @@ def _work(
 
 def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
     """The next trial and its point; "wait" while running ones may be the last, or "done"."""
-    from pipeline import tracking
+    from pipeline import lifetime
     from search import storage
     from search.space import make_space, suggest
     from search.strategy import make_sampler, sampler_seed
@@ -161,7 +161,7 @@ def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
     trials = len(study.get_trials(deepcopy=False))
     study.sampler = make_sampler(settings.sampler, sampler_seed(settings.seed, trials))
     trial = study.ask()
-    trial.set_user_attr("process", tracking.this_process())
+    trial.set_user_attr("process", lifetime.this_process())
     trial.set_user_attr("worker", worker)
     return trial, suggest(trial, make_space(settings.space, settings.epochs, settings.width))
 

@@ -12,7 +12,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 from numpy.typing import NDArray
 
 from pipeline.figures import BLUE, DPI, GREY, ORANGE
@@ -59,7 +65,7 @@ def curves(
         if count := int((table["state"] == state).sum()):
             axes.plot([], [], marker, color=color, ls="-", label=f"{word(state)} ({count})")
     for k, epoch in enumerate(rungs):
-        label = "hopeless ones end here" if k == 0 else None
+        label = "where trials are compared" if k == 0 else None
         axes.axvline(epoch, color=GREY, ls=":", lw=1, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy", title="Learning curves")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -78,7 +84,7 @@ def importance(shares: Mapping[str, float], trials: int, file: Path) -> Path:
             va="center", fontsize=9,
         )  # fmt: skip
     axes.set_xlim(0, 1.12 * max(shares.values()))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="share of the spread of validation accuracy")
     axes.set_title(f"What mattered (fANOVA over {trials} finished trials)")
@@ -101,6 +107,10 @@ def slices(table: pd.DataFrame, file: Path) -> Path:
         _scatter(axes, shown, shown[PARAM + names[k]])
         if names[k] in LOGARITHMIC:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.tick_params(axis="x", labelrotation=30)
         axes.set_xlabel(names[k])
     grid[0, 0].legend(frameon=False, fontsize=8)
     figure.supylabel("best validation accuracy", fontsize=10)
@@ -194,7 +204,7 @@ def report_vs_measured(table: pd.DataFrame, file: Path) -> Path:
     )  # fmt: skip
     axes.set_yticks(rows, table["setting"])
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel="test accuracy, with 95 % interval")
     figure.legend(
         *axes.get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center"
@@ -228,7 +238,7 @@ def _scatter(axes: Axes, table: pd.DataFrame, x: pd.Series) -> None:
                 x[chosen], table["val_accuracy"][chosen], marker, color=color, alpha=0.85,
                 label=f"{word(state)} ({chosen.sum()})",
             )  # fmt: skip
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def word(state: str) -> str:

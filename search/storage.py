@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import InputError, tracking
+from pipeline import InputError, lifetime, tracking
 
 HEARTBEAT = 10
 """Seconds between two signs of life of a running trial."""
@@ -106,7 +106,7 @@ def fail_dead_trials(study: optuna.Study) -> None:
     One of this host is noticed at once, one of another host by its heartbeat. Hold the lock.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if tracking.is_gone(trial.user_attrs.get("process", "")):
+        if lifetime.is_gone(trial.user_attrs.get("process", "")):
             fail_and_retry(study, trial.number, "its process was killed")
     optuna.storages.fail_stale_trials(study)
 

@@ -1,9 +1,12 @@
 """Which settings a study tries next, and which trainings it ends early: plain constructors."""
 
+from copy import copy
+
 import optuna
 from numpy.random import SeedSequence
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from pipeline.settings import PrunerName, SamplerName
 
@@ -45,8 +48,10 @@ def make_pruner(name: PrunerName, most_epochs: int) -> BasePruner:
     """
     match name:
         case "halving":
-            return SuccessiveHalvingPruner(
-                min_resource=rungs(most_epochs)[0], reduction_factor=REDUCTION
+            return BestSoFar(
+                SuccessiveHalvingPruner(
+                    min_resource=rungs(most_epochs)[0], reduction_factor=REDUCTION
+                )
             )
         case "median":
             return MedianPruner(
@@ -54,6 +59,23 @@ def make_pruner(name: PrunerName, most_epochs: int) -> BasePruner:
             )
         case "none":
             return NopPruner()
+
+
+class BestSoFar(BasePruner):
+    """`pruner`, shown the best epoch so far instead of the latest, which is a noisier witness.
+
+    The best epoch is also what a trial is judged by when it has finished.
+    """
+
+    def __init__(self, pruner: BasePruner) -> None:
+        self.pruner = pruner
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        if trial.last_step is None:
+            return False
+        shown = copy(trial)
+        shown.intermediate_values = {trial.last_step: max(trial.intermediate_values.values())}
+        return self.pruner.prune(study, shown)
 
 
 def rungs(most_epochs: int) -> list[int]:

@@ -11,7 +11,7 @@ import pandas as pd
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import tracking
+from pipeline import records
 from pipeline.settings import SearchSettings, TrainSettings
 from pipeline.tracking import Run
 from search import grid, pictures
@@ -91,7 +91,7 @@ def record(
 ) -> str:
     """Log summary.md and return it."""
     table = trials_table(study.get_trials(deepcopy=False))
-    m = tracking.headline(tested)
+    m = records.headline(tested)
     finalists = "\n".join(
         f"| {f.trial.number} | {f.mean:.1%} | {', '.join(f'{v:.1%}' for v in f.confirmed)} "
         f"| {f.trial.value:.1%} | {_words(f.trial.params)} |"
@@ -132,7 +132,7 @@ def train_command(settings: TrainSettings) -> str:
     """The command that trains with these settings; defaults are left out."""
     defaults = asdict(TrainSettings())
     given = [
-        f"-P {name}={_text(value)}"
+        f"-P {name}={value}"
         for name, value in asdict(settings).items()
         if value != defaults[name] and name != "threads"
     ]

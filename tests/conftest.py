@@ -33,7 +33,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def environment() -> dict[str, str]:
     """The environment of a child process that finds the project from any folder."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    # mlflow.set_tracking_uri sets a variable too, which would lead children to another store.
+    own = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return {**own, "PYTHONPATH": str(ROOT), "PATH": path}
 
 
 @pytest.fixture

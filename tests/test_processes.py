@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import dataset, tracking
+from pipeline import dataset, records
 from pipeline.dataset import Dataset
 from tests.conftest import ROOT, Command
 
@@ -56,8 +56,11 @@ class Child:
         return self.process.wait(timeout=60)
 
 
+Start = Callable[..., Child]
+
+
 @pytest.fixture
-def start(environment: dict[str, str], store: Path) -> Iterator[object]:
+def start(environment: dict[str, str], store: Path) -> Iterator[Start]:
     children: list[Child] = []
 
     def start_child(*arguments: str) -> Child:
@@ -86,8 +89,8 @@ def final_metrics(run: Run) -> dict[str, float]:
 
 
 def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_it_can_be_resumed(
-    start, data: str, command: Command
-) -> None:  # type: ignore[no-untyped-def]
+    start: Start, data: str, command: Command
+) -> None:
     child = start(*training(data, epochs=200))
     child.wait_for("epoch   2/200")
     child.process.send_signal(signal.SIGINT)
@@ -97,15 +100,15 @@ def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_it_can_be_resumed(
     (run,) = runs("train")
     assert run.info.status == "KILLED"
     assert run.data.tags["error"] == "interrupted"
-    assert tracking.model_file(f"runs:/{run.info.run_id}/model")[0].exists()
+    assert records.model_file(f"runs:/{run.info.run_id}/model")[0].exists()
     names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
     assert {"curves.png", "confusion_matrix.png"} <= names
     assert f"--resume {run.info.run_id}" in "".join(child.output)
 
 
 def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_result(
-    start, data: str, command: Command
-) -> None:  # type: ignore[no-untyped-def]
+    start: Start, data: str, command: Command
+) -> None:
     child = start(*training(data))
     child.wait_for("epoch   3/8")
     child.process.kill()
@@ -124,7 +127,9 @@ def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_
     assert not list(Path("checkpoints").iterdir())
 
 
-def test_four_trainings_at_once_share_a_store_that_does_not_exist_yet(start, data: str) -> None:  # type: ignore[no-untyped-def]
+def test_four_trainings_at_once_share_a_store_that_does_not_exist_yet(
+    start: Start, data: str
+) -> None:
     children = [start(*training(data, epochs=1)) for _ in range(4)]
     assert [child.end() for child in children] == [0] * 4, [child.output for child in children]
     assert [run.info.status for run in runs("train")] == ["FINISHED"] * 4
@@ -132,7 +137,7 @@ def test_four_trainings_at_once_share_a_store_that_does_not_exist_yet(start, dat
 
 def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: Path) -> None:
     """A limit on the size of files stands for the full disk: the kernel refuses the write."""
-    tracking.use_store()
+    records.use_store()
     limit = Path("mlflow.db").stat().st_size + 100_000
     assert limit < 504 * 48 * 48, "the images must not fit"
     done = subprocess.run(
@@ -143,7 +148,7 @@ def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
-    assert tracking.latest("ingest") is None
+    assert records.latest("ingest") is None
     assert not list(Path("mlruns").rglob("*.npy"))
 
 

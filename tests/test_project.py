@@ -30,12 +30,14 @@ LAYERS = {
     "evaluation": {"dataset"},
     "figures": {"dataset", "evaluation"},
     "progress": set(),
+    "lifetime": set(),
+    "records": {"settings"},
     "training": {"dataset", "networks", "settings"},
-    "tracking": {"dataset", "evaluation", "figures", "settings"},
+    "tracking": {"dataset", "evaluation", "figures", "lifetime", "records"},
     "command": {"tracking"},
 }
 HOME = {
-    "mlflow": {"tracking"},
+    "mlflow": {"records", "tracking"},
     "matplotlib": {"figures"},
     "tensorflow": {"device"},
     "optuna": set(),

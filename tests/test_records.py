@@ -1,6 +1,5 @@
 """What ingest, train and evaluate leave on record, on a real MLflow store."""
 
-import json
 from pathlib import Path
 
 import mlflow
@@ -10,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from pipeline import InputError, TrainingError, dataset, tracking
+from pipeline import InputError, TrainingError, dataset, records
 from pipeline.dataset import CLASSES, Dataset
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
@@ -19,7 +18,8 @@ from pipeline.train import train
 
 QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
 PER_EPOCH = {
-    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_second",
+    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
+    "images_per_second",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def save(made: Dataset, folder: Path) -> None:
 
 
 def quick(data: str, **changes: object) -> TrainSettings:
-    return TrainSettings(**{**vars(QUICK), "data": data, **changes})  # type: ignore[arg-type]
+    return TrainSettings(**{**vars(QUICK), "data": data, **changes})
 
 
 def artifacts(run_id: str, folder: str | None = None) -> set[str]:
@@ -60,7 +60,7 @@ def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
     assert artifacts(run_id) == {"dataset", "classes.png", "faces.png", "splits.csv"}
     files = {"images.npy", "labels.npy", "split.npy", "dataset.json"}
     assert artifacts(run_id, "dataset") == files
-    folder = tracking.dataset_folder(run_id)
+    folder = records.dataset_folder(run_id)
     kept = dataset.load(folder)
     assert kept.images.dtype == kept.labels.dtype == kept.split.dtype == np.uint8
     assert run.inputs.dataset_inputs[0].dataset.digest == kept.digest
@@ -93,7 +93,7 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
     faces = np.zeros((10, 48, 48, 1), np.uint8)
     assert served.predict(faces).sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
-    assert not tracking.checkpoint_of(run_id).exists()
+    assert not records.checkpoint_of(run_id).exists()
 
 
 def test_train_never_sees_a_test_face(data: str) -> None:
@@ -124,9 +124,7 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(data: str) 
         "classification_report.txt", "classification_report.json", "confusion_matrix.png",
         "confusion_matrix.csv", "mistakes.png", "predictions.csv",
     }  # fmt: skip
-    report = json.loads(
-        Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="classification_report.json")).read_text()
-    )  # fmt: skip
+    report = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/classification_report.json")
     assert list(report)[:7] == list(CLASSES)
     assert report["disgust"]["recall"] == run.data.metrics["test_recall_disgust"]
 
@@ -144,7 +142,7 @@ def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(d
     registered = get(evaluate(EvaluateSettings(run="models:/emotion@champion")))
     assert registered.data.tags["trained_by"] == trained
 
-    file, _ = tracking.model_file(f"runs:/{trained}/model")
+    file, _ = records.model_file(f"runs:/{trained}/model")
     Path("bare.keras").write_bytes(file.read_bytes())
     other = ingest(IngestSettings(seed=7))
     bare = get(evaluate(EvaluateSettings(run="bare.keras", data=other)))
@@ -204,7 +202,7 @@ def test_a_source_that_cannot_be_used_leaves_nothing_on_record() -> None:
     Path("broken.csv").write_text("emotion,pixels\n0,1 2 3\n")
     with pytest.raises(InputError, match="broken.csv row 1: 3 pixels"):
         ingest(IngestSettings(source="broken.csv"))
-    assert tracking.latest("ingest") is None
+    assert records.latest("ingest") is None
     assert not list(Path("mlruns").glob("*/*"))
 
 
@@ -215,6 +213,6 @@ def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
     MlflowClient().set_terminated(finished, "KILLED")
     with pytest.raises(InputError, match="no checkpoint in"):
         train(quick(data, resume=finished))
-    tracking.checkpoint_of(finished).write_bytes(b"")
+    records.checkpoint_of(finished).write_bytes(b"")
     with pytest.raises(InputError, match="lr=0.5: run .* keeps its settings"):
         train(quick(data, epochs=1, resume=finished, lr=0.5))

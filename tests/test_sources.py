@@ -119,25 +119,28 @@ def test_any_grey_levels_come_back_as_they_were_written(
 FACE = " ".join(["7"] * 2304)
 
 
+HEADER = "emotion,pixels,Usage\n"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("", "is empty"),
-        ("emotion,pixels,Usage\n", "no row after the header"),
+        (HEADER, "no row after the header"),
         ("emotion,Usage\n0,Training\n", "the header has no column pixels"),
-        (f"emotion,pixels,Usage\n0,{FACE} 7,Training\n", "row 1: 2,305 pixels, expected 2,304"),
-        (f"emotion,pixels,Usage\n0,{FACE[2:]},Training\n", "row 1: 2,303 pixels, expected 2,304"),
-        (f"emotion,pixels,Usage\n0,{FACE},Training\n0,{FACE[:-1]}256,Training\n", "row 2: pixel 2,304"),
-        (f"emotion,pixels,Usage\n0,-1{FACE[1:]},Training\n", "row 1: pixel 1 is not a whole number"),
-        (f"emotion,pixels,Usage\n0,{FACE[:-1]}x,Training\n", "row 1: pixel 2,304 is not a whole"),
-        (f"emotion,pixels,Usage\n0,1.5{FACE[1:]},Training\n", "row 1: pixel 1 is not a whole number"),
-        (f"emotion,pixels,Usage\n7,{FACE},Training\n", "row 1: emotion is not a class code 0-6"),
-        (f"emotion,pixels,Usage\n,{FACE},Training\n", "row 1: emotion is not a class code 0-6"),
-        (f"emotion,pixels,Usage\n0,{FACE},Holiday\n", "row 1: unknown Usage"),
-        (f"emotion,pixels,Usage\n0,{FACE}\n", "row 1: 2 columns"),
-        (f"emotion,pixels,Usage\n0,{FACE},Training,1\n", "row 1: 4 columns"),
+        (f"{HEADER}0,{FACE} 7,Training\n", "row 1: 2,305 pixels, expected 2,304"),
+        (f"{HEADER}0,{FACE[2:]},Training\n", "row 1: 2,303 pixels, expected 2,304"),
+        (f"{HEADER}0,{FACE},Training\n0,{FACE[:-1]}256,Training\n", "row 2: pixel 2,304 is not"),
+        (f"{HEADER}0,-1{FACE[1:]},Training\n", "row 1: pixel 1 is not a whole number from 0 to"),
+        (f"{HEADER}0,{FACE[:-1]}x,Training\n", "row 1: pixel 2,304 is not a whole number"),
+        (f"{HEADER}0,1.5{FACE[1:]},Training\n", "row 1: pixel 1 is not a whole number"),
+        (f"{HEADER}7,{FACE},Training\n", "row 1: emotion is not a class code 0-6"),
+        (f"{HEADER},{FACE},Training\n", "row 1: emotion is not a class code 0-6"),
+        (f"{HEADER}0,{FACE},Holiday\n", "row 1: unknown Usage"),
+        (f"{HEADER}0,{FACE}\n", "row 1: 2 columns"),
+        (f"{HEADER}0,{FACE},Training,1\n", "row 1: 4 columns"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_csv_is_refused_by_name_and_row(tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "fer2013.csv"
     file.write_text(content)

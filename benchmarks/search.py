@@ -1,0 +1,189 @@
+"""Search quality: ours against random search, the grid and Optuna's defaults, on recorded curves.
+
+    python -m benchmarks.search
+
+benchmarks/curves.csv holds the validation accuracy after each epoch of a full cross of real
+trainings (benchmarks/record_curves.py). A trial here looks its curve up instead of training, so a
+study takes seconds. The nearest recorded learning rate and batch size stand for a proposal,
+and a trial of e epochs is the first e of its curve, which is what it would be with a constant
+learning rate. The cost is the epochs that were trained, those of pruned trials included. Every
+method is repeated with 20 seeds.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import tyro
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.record_curves import BATCH_SIZES, EPOCHS, FILE, LRS, OPTIMIZERS
+from search.strategy import make_pruner, make_sampler, sampler_seed, silence_optuna
+
+Curves = dict[tuple[str, int, float], NDArray[np.float64]]
+HALF_STEP = 3**0.5  # learning rates are a factor of 3 apart
+SHORTEST = EPOCHS // 5
+
+
+@dataclass(frozen=True)
+class Replay:
+    repeats: int = 20
+    """Seeds for each method."""
+    epochs: int = 400
+    """Epochs that a study may train."""
+    picture: Path = Path("docs/search_quality.png")
+    """Where the picture goes."""
+
+
+@dataclass(frozen=True)
+class Method:
+    sampler: Callable[[int, int], BaseSampler]
+    """From the study's seed and the number of its trials."""
+    pruner: Callable[[], BasePruner]
+    fixed_epochs: bool = False
+    """Train every trial to the end, as a grid does."""
+
+
+METHODS = {
+    "ours": Method(
+        lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials)),
+        lambda: make_pruner("halving", EPOCHS),
+    ),
+    "Optuna's defaults": Method(lambda seed, _: TPESampler(seed=seed), MedianPruner),
+    "random": Method(lambda seed, _: RandomSampler(seed=seed), NopPruner),
+    "grid, shuffled": Method(
+        lambda seed, _: GridSampler(
+            {"lr": LRS, "batch_size": BATCH_SIZES, "optimizer": OPTIMIZERS}, seed=seed
+        ),
+        NopPruner,
+        fixed_epochs=True,
+    ),
+}
+
+
+def read_curves() -> Curves:
+    table = pd.read_csv(FILE)
+    groups = table.groupby(["optimizer", "batch_size", "lr"])
+    return {key: group["val_accuracy"].to_numpy() for key, group in groups}
+
+
+def nearest(value: float, recorded: tuple[float, ...]) -> float:
+    return min(recorded, key=lambda x: abs(np.log(x / value)))
+
+
+def best_by_epoch(method: Method, curves: Curves, seed: int, epochs: int) -> NDArray[np.float64]:
+    """The study's best validation accuracy after each trained epoch, (epochs,)."""
+    study = optuna.create_study(direction="maximize", pruner=method.pruner())
+    best: list[float] = []
+    sampler = method.sampler(seed, 0)
+    while len(best) < epochs:
+        # As in a real study, which makes its sampler anew for each trial; the others keep theirs.
+        own = method is METHODS["ours"]
+        study.sampler = method.sampler(seed, len(study.trials)) if own else sampler
+        trial = study.ask()
+        value = 0.0
+        try:
+            for accuracy in trained(trial, method, curves):
+                value = max(value, accuracy)
+                best.append(max(value, best[-1] if best else 0))
+            study.tell(trial, value)
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        if isinstance(sampler, GridSampler) and sampler.is_exhausted(study):
+            best += [best[-1]] * (epochs - len(best))
+    return np.array(best[:epochs])
+
+
+def trained(trial: optuna.Trial, method: Method, curves: Curves) -> Iterator[float]:
+    """The validation accuracy of each epoch of a trial, until it ends or is pruned."""
+    if method.fixed_epochs:
+        point = (
+            trial.suggest_categorical("optimizer", OPTIMIZERS),
+            trial.suggest_categorical("batch_size", BATCH_SIZES),
+            trial.suggest_categorical("lr", LRS),
+        )
+        epochs = EPOCHS
+    else:
+        epochs = trial.suggest_int("epochs", SHORTEST, EPOCHS)
+        batch_size = trial.suggest_int("batch_size", min(BATCH_SIZES), max(BATCH_SIZES), log=True)
+        lr = trial.suggest_float("lr", min(LRS) / HALF_STEP, max(LRS) * HALF_STEP, log=True)
+        optimizer = trial.suggest_categorical("optimizer", OPTIMIZERS)
+        point = (optimizer, int(nearest(batch_size, BATCH_SIZES)), nearest(lr, LRS))
+    for epoch, accuracy in enumerate(curves[point][:epochs], start=1):
+        trial.report(accuracy, epoch)
+        yield accuracy
+        if epoch < epochs and trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Bootstrap 95 % interval of the mean."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (10_000, len(values))).mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def main(replay: Replay) -> None:
+    silence_optuna()
+    curves = read_curves()
+    results = {
+        name: np.stack([best_by_epoch(m, curves, s, replay.epochs) for s in range(replay.repeats)])
+        for name, m in METHODS.items()
+    }
+    grid_best = max(curve.max() for curve in curves.values())
+    grid_epochs = len(curves) * EPOCHS
+    table = Table(
+        "method", "epochs to within 1 point of the grid's best (median)", "reached it exactly",
+        *(f"best after {e}" for e in (50, 100, 200)), "minus random after 200 (95 %)",
+        title=f"the whole grid: best {grid_best:.3f} in {grid_epochs:,} epochs",
+    )  # fmt: skip
+    for name, best in results.items():
+        difference = best[:, 199] - results["random"][:, 199]
+        low, high = interval(difference)
+        table.add_row(
+            name,
+            median_epochs(best, grid_best - 0.01),
+            median_epochs(best, grid_best),
+            *(f"{best[:, e - 1].mean():.3f}" for e in (50, 100, 200)),
+            "" if name == "random" else f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})",
+        )
+    Console(width=150).print(table, f"{replay.repeats} repeats")
+    draw(results, grid_best, replay.picture)
+
+
+def median_epochs(best: NDArray[np.float64], wanted: float) -> str:
+    """Median over the repeats of the first epoch at which `wanted` is reached."""
+    first = [int(np.argmax(row >= wanted)) + 1 if row[-1] >= wanted else np.inf for row in best]
+    median = statistics.median(first)
+    return f"{median:.0f}" if np.isfinite(median) else f"not in {best.shape[1]}"
+
+
+def draw(results: dict[str, NDArray[np.float64]], grid_best: float, file: Path) -> None:
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    colors = ("#1f6fb4", "#d9822b", "#777777", "#3a923a")
+    for (name, best), color in zip(results.items(), colors, strict=True):
+        epochs = np.arange(1, best.shape[1] + 1)
+        bounds = np.array([interval(column) for column in best.T[::10]]).T
+        axes.plot(epochs, best.mean(axis=0), label=name, color=color)
+        axes.fill_between(epochs[::10], *bounds, color=color, alpha=0.15)
+    axes.axhline(grid_best, color="black", linestyle=":", label="best of the whole grid")
+    low = min(best.mean(axis=0)[9] for best in results.values())
+    axes.set(xlabel="epochs trained", ylabel="best validation accuracy", ylim=(low, None))
+    axes.set_title("Mean over the repeats with its 95 % interval", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Replay))

@@ -1,0 +1,77 @@
+"""How a process ends: Ctrl-C, signals, a parent that is gone, and whether another one has ended."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import psutil
+
+PROJECT_RUN = "MLFLOW_RUN_ID"
+"""Environment variable in which `mlflow run` tells the process that it starts its run's id."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore those after it."""
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            print("\nstopping; what was reached is being saved", file=sys.stderr)
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _watch_parent()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch_parent() -> None:
+    """Stop when the `mlflow run` that started this process is gone: it takes no child along."""
+    if PROJECT_RUN not in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def this_process() -> str:
+    return _process_name(os.getpid())
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process that `this_process` named is one of this host and has ended."""
+    return process.startswith(f"{socket.gethostname()}:") and not _is_alive(process)
+
+
+def _process_name(pid: int) -> str:
+    """host:pid:start, which no later process shares; psutil raises if there is none."""
+    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.0f}"
+
+
+def _is_alive(process: str) -> bool:
+    _, pid, started = process.split(":")
+    try:
+        # The start is reckoned from the clock, which may have been set since.
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 5
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,199 @@
+"""What is on record: finding runs, their datasets and models in MLflow's store. Reads only."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from pipeline import InputError
+from pipeline.settings import LATEST, Training
+
+CHECKPOINTS = Path("checkpoints")
+
+Settings = Any  # one of the dataclasses of settings.py
+
+
+def use_store() -> None:
+    """Make sure that the store's tables exist before anything reads them.
+
+    On a fresh database MLflow 3.17 lets several processes create the tables at once, and all but
+    one die of it; a lock beside the file lets one do it.
+    """
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith("sqlite:///"):
+        with FileLock(uri.removeprefix("sqlite:///") + ".lock"):
+            MlflowClient().search_experiments(max_results=1)
+
+
+def find(run_id: str, *steps: str) -> Run:
+    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError."""
+    if run_id == LATEST:
+        if newest := latest(steps[0]):
+            return newest
+        raise InputError(f"no finished {steps[0]} run on record; make one with -e {steps[0]}")
+    run = get(run_id, *steps)
+    if run.info.status != "FINISHED":
+        raise InputError(
+            f"run {run_id} has not finished (it is {run.info.status}); resume it, or name its "
+            f"model as runs:/{run_id}/model"
+        )
+    return run
+
+
+def get(run_id: str, *steps: str) -> Run:
+    """The run of one of `steps` with this id, whatever its status. Raises InputError."""
+    use_store()
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException:
+        raise InputError(
+            f"no run {run_id} on record in {mlflow.get_tracking_uri()}; `mlflow ui` lists the ids"
+        ) from None
+    if run.data.tags.get("step") not in steps:
+        raise InputError(f"run {run_id} is no {' or '.join(steps)} run")
+    return run
+
+
+def latest(step: str) -> Run | None:
+    use_store()
+    query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
+    found = search(query, max_results=1)
+    return found[0] if found else None
+
+
+def on_record(step: str, settings: Training, digest: str, parent: str | None = None) -> Run | None:
+    """The newest finished run of `step` with these settings on the dataset with this digest.
+
+    What does not change the result is left aside: where the dataset lies, and the threads. With
+    `parent`, only the child runs of that run are looked at.
+    """
+    query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
+    query += f" and tags.dataset_digest = '{digest}'"
+    if parent is not None:
+        query += f" and tags.mlflow.parentRunId = '{parent}'"
+    wanted = asdict(settings)
+    names = {field.name for field in fields(Training)} - {"threads"}
+    for run in search(query):
+        params = run.data.params
+        if all(name in params and says(params[name], wanted[name]) for name in names):
+            return run
+    return None
+
+
+def evaluations(digest: str, split: str) -> int:
+    """How often this split of the dataset with this digest was opened by a finished evaluation."""
+    query = (
+        f"tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = '{split}'"
+    )
+    return len(search(f"{query} and tags.dataset_digest = '{digest}'"))
+
+
+def evaluation_of(train_run: str, digest: str, split: str = "test") -> str | None:
+    """The newest finished evaluate run of a train run's model, on a split of a dataset."""
+    query = (
+        f"tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = '{split}'"
+        f" and tags.dataset_digest = '{digest}' and tags.trained_by = '{train_run}'"
+    )
+    found = search(query, max_results=1)
+    return found[0].info.run_id if found else None
+
+
+def dataset_folder(address: str) -> Path:
+    """The folder of a dataset: a folder's path itself, or an ingest run's id. Raises InputError."""
+    if Path(address).is_dir():
+        return Path(address)
+    if "/" in address or "." in address:
+        raise InputError(f"{address}: no such dataset folder")
+    run = find(address, "ingest")
+    if local := local_artifacts(run.info.run_id):
+        return local / "dataset"
+    return Path(
+        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="dataset")
+    )
+
+
+def dataset_of(run_id: str) -> str:
+    """The address of the dataset that a train run was trained on."""
+    return get(run_id, "train", "trial").data.tags["dataset"]
+
+
+def model_file(address: str) -> tuple[Path, str | None]:
+    """The .keras file behind a model address, and the id of the run that trained it, if known.
+
+    `address` is a .keras file, or an address of MLflow's: runs:/ID/model, models:/NAME@ALIAS, ….
+    """
+    if address.endswith(".keras"):
+        if not Path(address).is_file():
+            raise InputError(f"{address}: no such file")
+        return Path(address), None
+    use_store()
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
+        run_id = mlflow.models.get_model_info(str(folder)).run_id
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"{address}: no such model ({' '.join(str(error).split())[:150]})"
+        ) from None
+    return next(folder.rglob("*.keras")), run_id
+
+
+def recorded_settings(run: Run, settings_class: type[Settings]) -> dict[str, Any]:
+    """Values of a run's params by name, with the types that `settings_class` gives its defaults."""
+    defaults = asdict(settings_class())
+    params = run.data.params
+    return {name: type(defaults[name])(params[name]) for name in defaults if name in params}
+
+
+def checkpoint_of(run_id: str) -> Path:
+    return CHECKPOINTS / f"{run_id}.npz"
+
+
+def headline(evaluate_run: str) -> dict[str, float]:
+    """The accuracy, with its interval, of an evaluate run."""
+    metrics = MlflowClient().get_run(evaluate_run).data.metrics
+    return {name: value for name, value in metrics.items() if name.startswith("test_accuracy")}
+
+
+def where_to_look(evaluate_run: str) -> str:
+    """A few lines for a person: the accuracy, where its report and pictures are, what to open."""
+    run = MlflowClient().get_run(evaluate_run)
+    artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
+    m = run.data.metrics
+    return "\n".join(
+        [
+            f"test accuracy {m['test_accuracy']:.1%} "
+            f"(95 % interval {m['test_accuracy_low']:.1%} to {m['test_accuracy_high']:.1%})",
+            f"report and pictures: {artifacts}",
+            "all runs: mlflow ui, then open http://127.0.0.1:5000",
+        ]
+    )
+
+
+def local_artifacts(run_id: str) -> Path | None:
+    """The folder of a run's artifacts if it is on this machine; MLflow's download would copy it."""
+    uri = MlflowClient().get_run(run_id).info.artifact_uri
+    path = Path(uri.removeprefix("file://"))
+    return path if path.is_dir() else None
+
+
+def search(query: str, max_results: int = 1000) -> Sequence[Run]:
+    client = MlflowClient()
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return client.search_runs(
+        experiments, query, ViewType.ACTIVE_ONLY, max_results, ["attributes.start_time DESC"]
+    )
+
+
+def says(recorded: str, value: object) -> bool:
+    """Whether a param as `mlflow run` logs it (2e-4, or 'a path' in quotes) stands for `value`."""
+    text = "".join(shlex.split(recorded))
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
+    return text == str(value) or (isinstance(value, float) and float(text) == value)

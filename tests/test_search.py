@@ -1,0 +1,273 @@
+"""What users of a search rely on: nothing is lost or doubled, whatever happens to its processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import TrialState
+
+from pipeline import InputError, Pruned, TrainingError, records
+from pipeline.dataset import Dataset, save
+from search import process, space, storage
+
+SMALL = {"width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def data(store: Path, dataset: Dataset) -> Path:
+    """A dataset folder of 120 drawn faces."""
+    save(dataset, store / "faces")
+    return store / "faces"
+
+
+@pytest.fixture
+def start(environment: dict[str, str], store: Path) -> Iterator[Start]:
+    """Start `python -m search.optuna_study` in the working folder and leave it running."""
+    started = []
+
+    def run(**settings: object) -> "subprocess.Popen[str]":
+        options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        study = subprocess.Popen(
+            [sys.executable, "-m", "search.optuna_study", *options],
+            cwd=store, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(study)
+        return study
+
+    yield run
+    for study in started:
+        if study.poll() is None:
+            study.kill()
+            study.wait()
+
+
+def runs(step: str) -> list[Run]:
+    records.use_store()
+    return list(records.search(f"tags.step = '{step}'"))
+
+
+def stored_study(name: str = "emotion") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage="sqlite:///optuna.db")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> object:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
+
+
+def training_process() -> int | None:
+    """The process id of a trial that trains: it has an epoch on record and has not ended."""
+    for run in runs("trial") if Path("mlflow.db").exists() else []:
+        if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
+            return int(run.data.tags["process"].split(":")[1])
+    return None
+
+
+def assert_accounted_for(trials: int) -> None:
+    """Every trial has ended, none is missing or doubled, and each has its run, truly ended."""
+    study = stored_study()
+    assert storage.count(study) == storage.Count(settled=trials, running=0)
+    [parent] = runs("study")
+    children = runs("trial")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert all(run.info.status != "RUNNING" for run in [*children, *runs("confirm"), parent])
+    on_trials = [t.user_attrs["run"] for t in study.trials if "run" in t.user_attrs]
+    assert sorted(on_trials) == sorted(run.info.run_id for run in children)
+
+
+def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
+    start: Start, data: Path
+) -> None:
+    study = start(data=data, trials=4, **SMALL | {"epochs": 12})
+    victim = wait_for(training_process)
+    os.kill(int(str(victim)), signal.SIGKILL)
+    output, errors = study.communicate(timeout=120)
+    assert study.returncode == 0, errors
+
+    assert_accounted_for(4)
+    trials = stored_study().trials
+    [killed] = [t for t in trials if "killed by SIGKILL" in t.user_attrs.get("error", "")]
+    [repeat] = [t for t in trials if storage.retry_history(t) == [killed.number]]
+    assert repeat.params == killed.params
+    run = MlflowClient().get_run(killed.user_attrs["run"])
+    assert (run.info.status, run.data.tags["error"]) == (
+        "FAILED",
+        "its process was killed by SIGKILL",
+    )
+
+    # The end of the study: one model, registered, and everything a person decides from.
+    [parent], [winner], [test] = runs("study"), runs("train"), runs("evaluate")
+    assert parent.info.status == "FINISHED"
+    client = MlflowClient()
+    champion = client.get_model_version_by_alias("emotion", "champion")
+    assert champion.run_id == winner.info.run_id == test.data.tags["trained_by"]
+    assert len(client.search_logged_models([parent.info.experiment_id])) == 1
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files >= {
+        "history.png", "curves.png", "slices.png", "parallel.png", "parallel.html", "timeline.png",
+        "trials.csv", "summary.md",
+    }  # fmt: skip
+    assert "mlflow run . -e train -P " in output
+
+    # A pruned trial says so; every trial is found by its number.
+    for trial in trials:
+        run = client.get_run(trial.user_attrs["run"])
+        assert run.data.tags["trial"] == str(trial.number)
+        assert run.data.tags["study"] == "emotion"
+        if trial.state == TrialState.PRUNED:
+            assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
+
+    # The same command again has nothing to do, and makes no second run of the study.
+    again = start(data=data, trials=4, **SMALL | {"epochs": 12})
+    output, errors = again.communicate(timeout=60)
+    assert again.returncode == 0, errors
+    assert "has its 4 trials" in output
+    assert_accounted_for(4)
+
+
+def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
+    start: Start, data: Path
+) -> None:
+    study = start(data=data, trials=2, **SMALL | {"epochs": 40, "pruner": "none"})
+    wait_for(training_process)
+    study.send_signal(signal.SIGINT)
+    study.communicate(timeout=30)
+    assert study.returncode == 130
+    assert {run.info.status for run in runs("trial")} == {"KILLED"}
+    assert runs("study")[0].info.status == "KILLED"
+    interrupted = [t for t in stored_study().trials if t.state == TrialState.FAIL]
+    waiting = [t for t in stored_study().trials if t.state == TrialState.WAITING]
+    assert interrupted
+    assert [t.params for t in waiting] == [t.params for t in interrupted]
+
+    study = start(data=data, trials=2, **SMALL | {"epochs": 40, "pruner": "none"})
+    _, errors = study.communicate(timeout=120)
+    assert study.returncode == 0, errors
+    assert_accounted_for(2)
+
+
+def test_four_processes_at_once_on_no_database_share_one_study(start: Start, data: Path) -> None:
+    studies = [start(data=data, trials=4, workers=1, **SMALL) for _ in range(4)]
+    for study in studies:
+        _, errors = study.communicate(timeout=150)
+        assert study.returncode == 0, errors
+    assert_accounted_for(4)
+    assert len(runs("train")) == len(runs("evaluate")) == 1
+
+
+def test_a_trial_whose_command_was_killed_is_put_up_again_with_its_settings(store: Path) -> None:
+    study, run_id = _abandoned_trial(process=f"{os.uname().nodename}:1:0")
+    storage.fail_dead_trials(study)
+    _assert_put_up_again(study, run_id)
+
+
+def test_a_trial_of_another_machine_that_gives_no_sign_of_life_is_put_up_again(
+    store: Path,
+) -> None:
+    study, run_id = _abandoned_trial(process="elsewhere:1:0")
+    storage.fail_dead_trials(study)
+    assert study.trials[0].state == TrialState.RUNNING, "it may well be alive"
+
+    records = study._storage._backend  # type: ignore[attr-defined]
+    with records.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "update trial_heartbeats set heartbeat = datetime('now', '-2 minutes')"
+        )
+    storage.fail_dead_trials(study)
+    _assert_put_up_again(study, run_id)
+
+
+def _abandoned_trial(process: str) -> tuple[optuna.Study, str]:
+    """A study with one running trial, whose run has the same process."""
+    records.use_store()
+    database = storage.open_storage("sqlite:///optuna.db")
+    study = optuna.create_study(storage=database, direction="maximize")
+    trial = study.ask()
+    storage.heartbeat(database, trial)
+    space.suggest(trial, space.make_space("narrow", 5, 0.1))
+    run_id = MlflowClient().create_run("0", tags={"step": "trial"}).info.run_id
+    trial.set_user_attr("process", process)
+    trial.set_user_attr("run", run_id)
+    return study, run_id
+
+
+def _assert_put_up_again(study: optuna.Study, run_id: str) -> None:
+    failed, repeat = study.trials
+    assert (failed.state, repeat.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert repeat.params == failed.params
+    assert storage.count(study) == storage.Count(settled=0, running=0)
+    assert MlflowClient().get_run(run_id).info.status == "FAILED"
+
+
+def test_settings_whose_process_is_killed_again_and_again_are_given_up(store: Path) -> None:
+    study, _ = _abandoned_trial(process="elsewhere:1:0")
+    for _ in range(storage.RETRIES + 1):
+        storage.fail_and_retry(study, len(study.trials) - 1, "out of memory")
+        if study.trials[-1].state == TrialState.WAITING:
+            study.ask()
+    assert len(study.trials) == storage.RETRIES + 1
+    assert storage.count(study) == storage.Count(settled=1, running=0)
+
+
+def test_a_study_is_not_continued_with_other_settings_or_faces(
+    data: Path, start: Start, store: Path
+) -> None:
+    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
+    study.set_user_attr("settings", {"width": 0.05, "epochs": 2})
+    refused = start(data=data, **SMALL | {"epochs": 3})
+    _, errors = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert errors.strip().splitlines()[-1] == (
+        "error: epochs=3: the study emotion was begun with epochs=2; give that, or another study="
+    )
+
+
+@pytest.mark.parametrize("address", ["nosuch://host/name", "sqlite:////nowhere/at/all.db"])
+def test_a_storage_that_cannot_be_opened_is_a_mistake_of_one_line(
+    address: str, store: Path
+) -> None:
+    with pytest.raises(InputError, match=r"storage=.*can't be opened") as error:
+        storage.open_storage(address)
+    assert "\n" not in str(error.value)
+
+
+def test_a_job_tells_how_it_ended() -> None:
+    stop = threading.Event()
+    assert process.run(_job, "return", stop=stop) == process.Outcome("returned", "done")
+    failed = process.run(_job, "fail", stop=stop)
+    assert (failed.kind, failed.text) == ("failed", "no more faces")
+    assert process.run(_job, "prune", stop=stop, answer=lambda _: True).kind == "pruned"
+    killed = process.run(_job, "die", stop=stop)
+    assert (killed.kind, killed.text) == ("killed", "its process was killed by SIGKILL")
+
+
+def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    assert process.run(_job, "wait", stop=stop).kind == "interrupted"
+
+
+def _job(tell: process.Tell, what: str) -> str:
+    if what == "fail":
+        raise TrainingError("no more faces")
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "wait":
+        time.sleep(60)
+    if what == "prune" and tell("shall I?"):
+        raise Pruned("pruned")
+    return "done"

@@ -1,0 +1,123 @@
+"""What a search proposes, prunes and chooses: bounds, seeds, rungs, finalists."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipeline import InputError
+from pipeline.dataset import TRAIN, VALIDATION, Dataset, fewer
+from pipeline.settings import SearchSettings, TrainSettings
+from search import ending, grid, space, strategy, summary
+from search.trial import trial_settings
+
+
+@pytest.mark.parametrize("name", ["narrow", "wide"])
+def test_the_reports_grid_lies_within_every_space(name: str) -> None:
+    settings = SearchSettings(space=name)  # type: ignore[arg-type]
+    bounds = space.make_space(settings.space, settings.epochs, settings.width)
+    base = trial_settings(settings, "faces", {})
+    for point in grid.points(settings.epochs):
+        space.check(space.complete(point, bounds, base), bounds)
+    assert len(grid.points(settings.epochs)) == 13
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 0.1}, "learning_rate=0.1: the search does not vary this"),
+        ({"lr": 5.0}, "lr=5.0: outside the search's bounds"),
+        ({"optimizer": "adamm"}, "optimizer=adamm: outside the search's bounds"),
+        ({"optimizer": "momentum"}, "a point to try lacks momentum"),
+        ({"momentum": 0.9}, "momentum=0.9: the search does not vary this"),
+        ({"batch_size": 8.5}, "batch_size=8.5: outside the search's bounds"),
+    ],
+)
+def test_a_point_that_optuna_would_bend_is_refused(change: dict[str, object], said: str) -> None:
+    bounds = space.make_space("narrow", 15, 0.25)
+    point = {"epochs": 10, "batch_size": 16, "lr": 0.001, "optimizer": "adam"}
+    space.check(point, bounds)
+    with pytest.raises(InputError, match=said):
+        space.check(point | change, bounds)
+
+
+@pytest.mark.parametrize("name", ["narrow", "wide"])
+def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(name: str) -> None:
+    study = optuna.create_study(direction="maximize")
+    bounds = space.make_space(name, 15, 0.25)  # type: ignore[arg-type]
+    for number in range(25):
+        study.sampler = strategy.make_sampler("tpe", strategy.sampler_seed(0, number))
+        trial = study.ask()
+        point = space.suggest(trial, bounds)
+        TrainSettings(**point)
+        assert ("momentum" in point) == (point["optimizer"] == "momentum")
+        study.tell(trial, point["lr"])
+
+
+def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
+    seeds = [strategy.sampler_seed(base, trials) for base in range(3) for trials in range(100)]
+    assert len(set(seeds)) == len(seeds)
+
+    study = optuna.create_study(direction="maximize")
+    bounds = space.make_space("narrow", 15, 0.25)
+    for _ in range(6):
+        seed = strategy.sampler_seed(0, len(study.trials))
+        study.sampler = strategy.make_sampler("tpe", seed)
+        trial = study.ask()
+        space.suggest(trial, bounds)
+        study.tell(trial, 0.5)
+    assert len({trial.params["lr"] for trial in study.trials}) == 6
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 15, 75])
+def test_no_rung_stands_beyond_the_longest_training(most: int) -> None:
+    assert all(1 <= epoch <= most for epoch in strategy.rungs(most))
+
+
+def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
+    pruner = strategy.make_pruner("halving", 15)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+
+    def train(level: float) -> int:
+        """Epochs that a training lasts whose accuracy stays at `level`."""
+        trial = study.ask()
+        for epoch in range(1, 16):
+            trial.report(level, epoch)
+            if trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                return epoch
+        study.tell(trial, level)
+        return 15
+
+    assert train(0.5) == 15
+    assert [train(0.3) for _ in range(3)] == [2, 2, 2]
+    assert train(0.6) == 15
+
+
+def test_the_finalists_are_finished_distinct_and_best_first() -> None:
+    study = optuna.create_study(direction="maximize")
+    bounds = space.make_space("narrow", 15, 0.25)
+    point = {"epochs": 10, "batch_size": 16, "lr": 0.001, "optimizer": "adam"}
+    for value, lr in ((0.5, 0.001), (0.7, 0.002), (0.7, 0.002), (0.6, 0.003), (0.1, 0.004)):
+        study.enqueue_trial(point | {"lr": lr})
+        trial = study.ask()
+        space.suggest(trial, bounds)
+        study.tell(trial, value)
+    assert [trial.number for trial in ending.finalists(study)] == [1, 3, 0]
+
+
+def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
+    text = summary.train_command(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
+    assert text == "mlflow run . -e train -P batch_size=16 -P lr=0.00021234567 -P data=abc"
+
+
+def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
+    dataset: Dataset,
+) -> None:
+    few, again, other = (fewer(dataset, 40, seed) for seed in (0, 0, 1))
+    assert len(few.part(TRAIN)[1]) == 40
+    assert (few.part(TRAIN)[0] == again.part(TRAIN)[0]).all()
+    assert not (few.part(TRAIN)[0] == other.part(TRAIN)[0]).all()
+    assert (few.part(VALIDATION)[0] == dataset.part(VALIDATION)[0]).all()
+    assert set(few.part(TRAIN)[1]) == set(dataset.part(TRAIN)[1])
+    with pytest.raises(InputError, match="faces=3: expected 0"):
+        fewer(dataset, 3, 0)
