@@ -46,9 +46,9 @@ def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
     if not _claim(study, settled):
         print(f"another machine ends the study {study.study_name}; see run {parent.id}")
         return
-    summary.record_study(study, settings, parent)
     if not (best := finalists(study)):
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
+    summary.record_study(study, settings, parent)
     print(f"confirming the best {len(best)} settings on {settings.confirm} seeds each")
     confirmed = _confirm(study, settings, parent, best)
     winner = choose(confirmed)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.tracking import Run
     from search.process import Outcome
+    from search.space import Point
 
 FIXED = ("network", "width", "epochs", "faces", "space", "seed")
 """Settings that a study keeps: with others its trials would not compare."""
@@ -76,8 +77,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
     """The first process gives the study its dataset, its settings and its first points."""
     from pipeline import dataset, records
     from pipeline.train import dataset_address
-    from search import grid, trial
-    from search.space import check, complete, make_space
+    from search.space import check, make_space
 
     begun = "parent" in study.user_attrs
     data = study.user_attrs["data"] if begun and settings.data == LATEST else settings.data
@@ -92,18 +92,39 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
         return
     dataset.fewer(faces, settings.faces, settings.seed)  # raises now if there are too few
     parent.use_dataset(faces, address, context="train")
-    space = make_space(settings.space, settings.epochs, settings.width)
-    base = trial.trial_settings(settings, address, {})
-    grid_points = [] if settings.no_grid else grid.points(settings.epochs)
-    points = [complete(point, space, base) for point in grid_points]
-    for point in points:
-        check(point, space)
-    for point in points:
-        study.enqueue_trial(point, skip_if_exists=True)
+    for point in _grid_points(settings):
+        check(point, make_space(settings.space, settings.epochs, settings.width))
     study.set_user_attr("settings", {name: asdict(settings)[name] for name in FIXED})
     study.set_user_attr("data", address)
     study.set_user_attr("digest", faces.digest)
     study.set_user_attr("parent", parent.id)
+
+
+def _grid_points(settings: SearchSettings) -> "list[Point]":
+    """The report's settings, to be tried first, as whole points of the study's space."""
+    from search import grid, trial
+    from search.space import complete, make_space
+
+    if settings.no_grid:
+        return []
+    space = make_space(settings.space, settings.epochs, settings.width)
+    base = trial.trial_settings(settings, settings.data, {})
+    return [complete(point, space, base) for point in grid.points(settings.epochs)]
+
+
+def _enqueue_next(study: "optuna.Study", points: "list[Point]") -> None:
+    """Put up the first of `points` that was not tried, unless a trial waits to be repeated.
+
+    One at a time: Optuna takes waiting trials in their order, and a repeat must not wait behind
+    points for which the study may have no trials left.
+    """
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    tried = [trial.system_attrs.get("fixed_params") for trial in trials]
+    untried = [point for point in points if point not in tried]
+    if untried and not any(trial.state == TrialState.WAITING for trial in trials):
+        study.enqueue_trial(untried[0])
 
 
 def _work(
@@ -158,6 +179,7 @@ def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
         return "done"
     if count.settled + count.running >= settings.trials:
         return "wait"
+    _enqueue_next(study, _grid_points(settings))
     trials = len(study.get_trials(deepcopy=False))
     study.sampler = make_sampler(settings.sampler, sampler_seed(settings.seed, trials))
     trial = study.ask()
