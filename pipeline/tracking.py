@@ -134,7 +134,6 @@ def record(
             parent_run_id=parent.id if parent else None,
         )
         run = Run(active.info.run_id)
-        _show_as_training(active.info.experiment_id)
         try:
             run.tag(step=step, process=lifetime.this_process(), **_circumstances())
             if run_id is None:
@@ -153,13 +152,6 @@ def record(
         if run_id is not None:
             _forget_error(run.id)
         mlflow.end_run("FINISHED")
-
-
-def _show_as_training(experiment: str) -> None:
-    """Let `mlflow ui` open with training runs; untagged, 3.17 opens with traces of agents."""
-    client = MlflowClient()
-    if "mlflow.experimentKind" not in client.get_experiment(experiment).tags:
-        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
 
 def mend_dead_runs() -> None:

@@ -1,15 +1,19 @@
 """Runs tell the truth whatever happens to their process: real processes, real signals."""
 
+import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -232,3 +236,26 @@ def test_the_default_store_is_the_one_that_mlflow_ui_shows(command: Command, sto
     (run,) = runs("ingest")
     assert Path(run.info.artifact_uri).is_relative_to(store / "mlruns")
     assert mlflow.get_tracking_uri() == f"sqlite:///{store}/mlflow.db"
+
+
+def test_a_trained_model_is_served_and_answers_raw_faces_with_probabilities(
+    start: Start, data: str, command: Command, dataset: Dataset
+) -> None:
+    trained = command(MODULE, **SETTINGS | {"epochs": 1}, data=data)
+    run_id = trained.stdout.strip().split()[-1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start(
+        "mlflow", "models", "serve", "-m", f"runs:/{run_id}/model", "--env-manager", "local",
+        "--host", "127.0.0.1", "--port", str(port),
+    )  # fmt: skip
+    server.wait_for("Uvicorn running on")
+    body = json.dumps({"inputs": dataset.images[:10, ..., np.newaxis].tolist()}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        probabilities = np.array(json.load(answer)["predictions"])
+    assert probabilities.shape == (10, 7)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)

@@ -142,7 +142,7 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
 def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     start: Start, data: Path
 ) -> None:
-    study = start(data=data, trials=2, **SMALL | {"epochs": 40, "pruner": "none"})
+    study = start(data=data, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
     wait_for(training_process)
     study.send_signal(signal.SIGINT)
     study.communicate(timeout=30)
@@ -154,18 +154,18 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     assert interrupted
     assert [t.params for t in waiting] == [t.params for t in interrupted]
 
-    study = start(data=data, trials=2, **SMALL | {"epochs": 40, "pruner": "none"})
+    study = start(data=data, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
     _, errors = study.communicate(timeout=120)
     assert study.returncode == 0, errors
     assert_accounted_for(2)
 
 
 def test_four_processes_at_once_on_no_database_share_one_study(start: Start, data: Path) -> None:
-    studies = [start(data=data, trials=4, workers=1, **SMALL) for _ in range(4)]
+    studies = [start(data=data, trials=2, workers=1, **SMALL) for _ in range(4)]
     for study in studies:
-        _, errors = study.communicate(timeout=150)
+        _, errors = study.communicate(timeout=300)
         assert study.returncode == 0, errors
-    assert_accounted_for(4)
+    assert_accounted_for(2)
     assert len(runs("train")) == len(runs("evaluate")) == 1
 
 

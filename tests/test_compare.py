@@ -1,0 +1,149 @@
+"""Comparing networks: a verdict only where the same faces give one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from pipeline import InputError, evaluation, records, tracking
+from pipeline.dataset import CLASSES
+from pipeline.settings import CompareSettings, EvaluateSettings, TrainSettings
+from pipeline.tracking import Run
+from search import champion, compare
+from tests.conftest import Command
+
+FACES = 700
+LABELS = np.arange(FACES, dtype=np.uint8) % 7
+Evaluated = Callable[..., str]
+
+
+def predictions(wrong: int, seed: int = 0) -> NDArray[np.float32]:
+    """Probabilities (700, 7) that get the `wrong` first faces of a random order wrong."""
+    predicted = LABELS.copy()
+    rows = np.random.default_rng(seed).permutation(FACES)[:wrong]
+    predicted[rows] = (predicted[rows] + 1) % 7
+    return np.eye(7, dtype=np.float32)[predicted]
+
+
+def record_training(parent: Run | None = None, **settings: object) -> str:
+    """A train run with these settings, without a network."""
+    with tracking.record("train", TrainSettings(**settings), parent=parent) as run:  # type: ignore[arg-type]
+        run.tag(dataset_digest="d1")
+    return run.id
+
+
+def record_evaluation(train_run: str, wrong: int, *, seed: int = 0, digest: str = "d1") -> str:
+    """An evaluate run of a train run's network, as `pipeline.evaluate` leaves it."""
+    with tracking.record("evaluate", EvaluateSettings(train_run)) as run:
+        run.tag(trained_by=train_run, dataset_digest=digest)
+        result = evaluation.evaluate(LABELS, predictions(wrong, seed))
+        run.log_text(evaluation.predictions_csv(result), "predictions.csv")
+    return run.id
+
+
+def page_of(run_id: str) -> str:
+    folder = MlflowClient().download_artifacts(run_id, "comparison.html")
+    return Path(folder).read_text()
+
+
+def test_a_clear_difference_is_told_and_a_small_one_is_not(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = [record_training(lr=lr) for lr in (0.001, 0.002, 0.003)]
+    good, as_good, bad = trained
+    evaluated = [
+        record_evaluation(good, 100),
+        record_evaluation(as_good, 104),
+        record_evaluation(bad, 300),
+    ]
+    # Train runs and evaluate runs are both taken.
+    run_id = compare.compare(CompareSettings(",".join([good, evaluated[1], bad])))
+    said = capsys.readouterr().out
+    assert "A and B can't be told apart" in said
+    assert "A is better than C, by 28.6 points" in said
+    assert "lr=0.001" in said
+    assert "epochs" not in said, "settings that are the same are left out"
+    page = page_of(run_id)
+    assert "can't be told apart" in page
+    assert "A is better" in page
+    assert "src=" not in page
+    assert "href=" not in page, "the page needs nothing beside it"
+    assert all(name in page for name in CLASSES)
+    assert records.get(run_id, "compare").info.status == "FINISHED"
+
+
+def test_a_network_that_was_not_evaluated_is_named_in_one_line(
+    store: Path, command: Command
+) -> None:
+    tested, untested = record_training(lr=0.001), record_training(lr=0.002)
+    record_evaluation(tested, 100)
+    answer = command("search.compare", runs=f"{tested},{untested}")
+    assert answer.returncode == 2
+    assert answer.stderr.strip().splitlines()[-1] == (
+        f"error: run {untested} was not evaluated on test yet; -e evaluate -P run={untested} does"
+    )
+
+
+def test_networks_that_saw_different_faces_are_not_compared(store: Path) -> None:
+    trained = [record_training(lr=lr) for lr in (0.001, 0.002)]
+    runs = [record_evaluation(run, 100, digest=run) for run in trained]
+    with pytest.raises(InputError, match="measured on different faces"):
+        compare.compare(CompareSettings(",".join(runs)))
+
+
+@pytest.mark.parametrize("runs", ["none", "abc", "abc,abc", "abc,"])
+def test_fewer_than_two_runs_are_refused(runs: str) -> None:
+    with pytest.raises(InputError, match="two or more different run ids"):
+        CompareSettings(runs)
+
+
+def test_mcnemar_looks_only_at_the_faces_on_which_two_disagree() -> None:
+    first = np.array([1] * 50 + [1] * 12 + [0] * 3 + [0] * 35, bool)
+    second = np.array([1] * 50 + [0] * 12 + [1] * 3 + [0] * 35, bool)
+    only_first, only_second, p = evaluation.mcnemar(first, second)
+    assert (only_first, only_second) == (12, 3)
+    assert p == pytest.approx(binomtest(3, 15).pvalue)
+    assert evaluation.mcnemar(first, first) == (0, 0, 1.0)
+
+
+def test_holm_corrects_for_the_number_of_tests() -> None:
+    assert evaluation.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert evaluation.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert evaluation.holm([]) == []
+
+
+def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> None:
+    first, equal, better, worse = (record_network(lr) for lr in (0.001, 0.002, 0.003, 0.004))
+    verdicts = []
+    for run_id, wrong in ((first, 200), (equal, 196), (better, 100), (worse, 250)):
+        parent = Run(run_id)
+        tested = record_evaluation(run_id, wrong)
+        verdicts.append(champion.register(run_id, tested, "none", parent))
+    assert [v.alias for v in verdicts] == ["champion", "challenger", "champion", "challenger"]
+    assert "can't be told apart" in verdicts[1].reason
+    assert "It beats version 1" in verdicts[2].reason
+    assert "The champion is better" in verdicts[3].reason
+    client = MlflowClient()
+    assert client.get_model_version_by_alias("emotion", "champion").run_id == better
+    assert client.get_model_version_by_alias("emotion", "challenger").run_id == worse
+
+    again = champion.register(
+        better, records.evaluation_of(better, "d1") or "", "none", Run(better)
+    )
+    assert again.reason == "It is the champion already."
+    assert len(client.search_model_versions("name = 'emotion'")) == 4
+
+
+def record_network(lr: float) -> str:
+    """A train run with a network as its model; nobody looks inside it here."""
+    from pipeline import networks
+
+    with tracking.record("train", TrainSettings(lr=lr)) as run:
+        run.tag(dataset_digest="d1")
+        shape = {"dropout": 0.0, "l2": 0.0, "width": 0.05, "kernel": 3}
+        run.log_model(networks.build("report", precision="float32", **shape))
+    return run.id

@@ -1,0 +1,54 @@
+"""The report's grid: recorded once, beside what the report says."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import records
+from pipeline.dataset import Dataset, save
+from pipeline.settings import GridSettings
+from search import grid
+
+
+def test_the_grid_is_the_reports_own() -> None:
+    assert len(grid.REPORT) == 13
+    first, sgd = grid.REPORT[:2]
+    assert (first.epochs, first.batch_size, first.lr, first.optimizer) == (30, 64, 1e-4, "adam")
+    assert (sgd.optimizer, sgd.accuracy) == ("sgd", 0.335)
+    assert [row.lr for row in grid.REPORT if row.stale] == [2e-4, 9e-4, 2e-3, 2.1e-3, 2.5e-3]
+
+
+def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
+    store: Path,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(dataset, store / "faces")
+    settings = GridSettings(
+        data=str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60, workers=2
+    )
+    monkeypatch.setattr(grid, "REPORT", grid.REPORT[:2])
+    first = grid.grid(settings)
+    assert "adam, 30 epochs, batch 64, lr 0.0001" in capsys.readouterr().out
+
+    client = MlflowClient()
+    folder = Path(client.download_artifacts(first, ""))
+    assert (folder / "report_vs_measured.png").exists()
+    table = pd.read_csv(folder / "report_vs_measured.csv")
+    assert table["report"].tolist() == [0.569, 0.335]
+    assert table["report_low"][0] < 0.569 < table["report_high"][0]
+    assert (table["measured_low"] <= table["measured"]).all()
+    assert (table["measured"] <= table["measured_high"]).all()
+    for run_id in [*table["train_run"], *table["evaluate_run"]]:
+        assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == first
+
+    # One more row: only that one is trained.
+    monkeypatch.setattr(grid, "REPORT", grid.REPORT[:3])
+    second = grid.grid(settings)
+    again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
+    assert again["train_run"].tolist()[:2] == table["train_run"].tolist()
+    trained = records.get(again["train_run"][2], "train")
+    assert trained.data.tags["mlflow.parentRunId"] == second

@@ -1,0 +1,28 @@
+"""FER2013 itself, where its faces lie beside the project; skipped elsewhere."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import dataset, records
+from pipeline.ingest import ingest
+from pipeline.settings import IngestSettings
+from tests.conftest import ROOT
+
+UNPACK = ROOT.parent / "shared" / "fer2013" / "unpack.py"
+
+
+@pytest.mark.skipif(not UNPACK.exists(), reason="the real faces are not here")
+def test_fer2013_is_ingested_with_its_known_counts(store: Path) -> None:
+    csv = store / "fer2013.csv"
+    subprocess.run([sys.executable, str(UNPACK), "csv", str(csv)], check=True)
+    run_id = ingest(IngestSettings(source=str(csv), split="official"))
+    about = dataset.load(records.dataset_folder(run_id)).about
+    assert about["source_counts"]["Training"] == [3995, 436, 4097, 7215, 4830, 3171, 4965]
+    assert about["source_counts"]["PublicTest"] == [467, 56, 496, 895, 653, 415, 607]
+    assert about["counts"]["test"] == about["source_counts"]["PublicTest"]
+    assert sum(about["counts"]["train"]) == 28_709 - 2_871
+    # 7.8 % of PublicTest stand in Training; a tenth of Training validates here.
+    assert 0.06 < about["copies"]["test_in_train"] / 3_589 < 0.078
