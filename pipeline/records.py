@@ -1,6 +1,7 @@
 """What is on record: finding runs, their datasets and models in MLflow's store. Reads only."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -144,6 +145,13 @@ def model_file(address: str) -> tuple[Path, str | None]:
     return next(folder.rglob("*.keras")), run_id
 
 
+def _mlflow() -> str:
+    """The mlflow of this environment, as it can be typed in the working folder."""
+    command = Path(sys.executable).with_name("mlflow")
+    here = Path.cwd()
+    return str(command.relative_to(here) if command.is_relative_to(here) else command)
+
+
 def recorded_settings(run: Run, settings_class: type[Settings]) -> dict[str, Any]:
     """Values of a run's params by name, with the types that `settings_class` gives its defaults."""
     defaults = asdict(settings_class())
@@ -171,7 +179,7 @@ def where_to_look(evaluate_run: str) -> str:
             f"test accuracy {m['test_accuracy']:.1%} "
             f"(95 % interval {m['test_accuracy_low']:.1%} to {m['test_accuracy_high']:.1%})",
             f"report and pictures: {artifacts}",
-            "all runs: mlflow ui, then open http://127.0.0.1:5000",
+            f"all runs: {_mlflow()} ui, then open http://127.0.0.1:5000 and choose Model training",
         ]
     )
 
