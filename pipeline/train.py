@@ -61,8 +61,8 @@ def fit(
 
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
-    run.tag(**{f"device.{name}": value for name, value in asdict(computer).items()})
-    run.tag(precision=precision)
+    about = {f"device.{name}": value for name, value in asdict(computer).items()}
+    run.tag(precision=precision, **about)
     if self_test:
         device.self_test(precision)
     return training.fit(

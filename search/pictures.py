@@ -68,6 +68,7 @@ def curves(
         label = "where trials are compared" if k == 0 else None
         axes.axvline(epoch, color=GREY, ls=":", lw=1, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy", title="Learning curves")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)
     return _save(figure, file)
@@ -92,7 +93,8 @@ def importance(shares: Mapping[str, float], trials: int, file: Path) -> Path:
 
 
 def slices(table: pd.DataFrame, file: Path) -> Path:
-    """Best validation accuracy by each parameter."""
+    """Best validation accuracy by each parameter, of the trials that did not fail."""
+    table = table[table["state"] != "fail"]
     names = _params(table)
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
@@ -107,7 +109,8 @@ def slices(table: pd.DataFrame, file: Path) -> Path:
         _scatter(axes, shown, shown[PARAM + names[k]])
         if names[k] in LOGARITHMIC:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            powers = LogLocator(base=2) if names[k] == "batch_size" else LogLocator(subs=(1, 2, 5))
+            axes.xaxis.set_major_locator(powers)
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.tick_params(axis="x", labelrotation=30)
@@ -118,7 +121,8 @@ def slices(table: pd.DataFrame, file: Path) -> Path:
 
 
 def parallel(table: pd.DataFrame, file: Path) -> Path:
-    """Each trial as a line through its parameters to its validation accuracy."""
+    """Each trial that did not fail as a line through its parameters to its accuracy."""
+    table = table[table["state"] != "fail"]
     names = [name for name in _params(table) if table[PARAM + name].notna().all()]
     figure, axes = _figure(1.9 * (len(names) + 1) + 1, 4.4)
     heights = [_heights(table[PARAM + name], name in LOGARITHMIC) for name in names]
@@ -147,7 +151,7 @@ def parallel(table: pd.DataFrame, file: Path) -> Path:
 
 def parallel_page(table: pd.DataFrame, file: Path) -> Path:
     """The same for a browser: drag along an axis to choose trials, drag its name to move it."""
-    shown = table.dropna(subset=["val_accuracy"])
+    shown = table[table["state"] != "fail"]
     dimensions = [_dimension(shown[PARAM + name], name) for name in _params(shown)]
     dimensions = [dimension for dimension in dimensions if dimension]
     accuracy = shown["val_accuracy"]
@@ -162,7 +166,7 @@ def parallel_page(table: pd.DataFrame, file: Path) -> Path:
 def timeline(table: pd.DataFrame, file: Path) -> Path:
     """When each worker trained which trial, in minutes from the first."""
     begun = table.dropna(subset=["begin"])
-    workers = sorted(begun["worker"].unique())
+    workers = list(begun.sort_values("begin")["worker"].unique())[::-1]  # the first on top
     figure, axes = _figure(9, 1.3 + 0.5 * len(workers))
     for row in begun.itertuples():
         color, _ = LOOKS[row.state]

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
@@ -105,8 +106,12 @@ def fail_dead_trials(study: optuna.Study) -> None:
 
     One of this host is noticed at once, one of another host by its heartbeat. Hold the lock.
     """
+    long_ago = datetime.now() - timedelta(seconds=GRACE)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if lifetime.is_gone(trial.user_attrs.get("process", "")):
+        process = trial.user_attrs.get("process", "")
+        # One that was killed before it could even say who trains it has no heartbeat to miss.
+        nameless = not process and trial.datetime_start and trial.datetime_start < long_ago
+        if nameless or lifetime.is_gone(process):
             fail_and_retry(study, trial.number, "its process was killed")
     optuna.storages.fail_stale_trials(study)
 

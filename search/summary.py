@@ -155,10 +155,12 @@ def _cost(table: pd.DataFrame, settings: SearchSettings) -> str:
     states = table["state"].value_counts()
     counts = ", ".join(f"{n} {pictures.word(state)}" for state, n in states.items())
     whole = sum(point["epochs"] for point in grid.points(settings.epochs))
-    asked = int(table[f"{pictures.PARAM}epochs"].sum())
+    ended = table[table["state"] != "fail"]
+    asked = int(ended[f"{pictures.PARAM}epochs"].sum())
     return (
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
-        f"Their settings asked for {asked:,} epochs; ending early saved {1 - epochs / asked:.0%}. "
+        f"Those that did not fail asked for {asked:,}; ending early saved "
+        f"{1 - ended['epochs'].sum() / asked:.0%} of them. "
         f"The report's 13 settings at this length take {whole:,} epochs "
         f"({epochs / whole:.2f} times as many were spent)."
     )
