@@ -30,7 +30,8 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     settings = GridSettings(
         data=str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60, workers=2
     )
-    monkeypatch.setattr(grid, "REPORT", grid.REPORT[:2])
+    rows = grid.REPORT
+    monkeypatch.setattr(grid, "REPORT", rows[:2])
     first = grid.grid(settings)
     assert "adam, 30 epochs, batch 64, lr 0.0001" in capsys.readouterr().out
 
@@ -46,7 +47,7 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
         assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == first
 
     # One more row: only that one is trained.
-    monkeypatch.setattr(grid, "REPORT", grid.REPORT[:3])
+    monkeypatch.setattr(grid, "REPORT", rows[:3])
     second = grid.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
     assert again["train_run"].tolist()[:2] == table["train_run"].tolist()
