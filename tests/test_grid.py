@@ -47,7 +47,7 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
         assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == first
 
     # One more row: only that one is trained.
-    monkeypatch.setattr(grid, "REPORT", rows[:3])
+    monkeypatch.setattr(grid, "REPORT", (*rows[:2], rows[4]))  # another batch size
     second = grid.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
     assert again["train_run"].tolist()[:2] == table["train_run"].tolist()
