@@ -88,7 +88,7 @@ def grid(settings: GridSettings) -> str:
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
         evaluated = process.side_by_side(settings.workers, work, trainings)
-        print(_record(REPORT, trainings, evaluated, run))
+        print(_record(REPORT, trainings, evaluated, run, _what_is_measured(settings)))
     print(f"grid run {run.id}")
     return run.id
 
@@ -136,6 +136,7 @@ def _record(
     trainings: Sequence[TrainSettings],
     evaluated: Sequence[str],
     run: "Run",
+    measured: str,
 ) -> str:
     """Log report_vs_measured.csv and .png; returns the table as text."""
     import pandas as pd
@@ -146,9 +147,21 @@ def _record(
     run.log_text(table.to_csv(index=False), "report_vs_measured.csv")
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "report_vs_measured.png"
-        run.log_file(pictures.report_vs_measured(table, file))
+        run.log_file(pictures.report_vs_measured(table, measured, file))
     shown = table[["setting", "report", "stale", "measured", "measured_low", "measured_high"]]
-    return shown.to_string(index=False, float_format="{:.3f}".format)
+    return f"{measured}\n" + shown.to_string(index=False, float_format="{:.3f}".format)
+
+
+def _what_is_measured(settings: GridSettings) -> str:
+    """For the legend: in what these trainings fall short of the report's."""
+    parts = ["measured here"]
+    if settings.epochs_scale != 1:
+        parts.append(f"epochs × {settings.epochs_scale:g}")
+    if settings.faces:
+        parts.append(f"{settings.faces:,} faces")
+    if settings.width != 1:
+        parts.append(f"width {settings.width:g}")
+    return ", ".join(parts)
 
 
 def _row(setting: Setting, training: TrainSettings, evaluated: str) -> dict[str, object]:

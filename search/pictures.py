@@ -187,13 +187,16 @@ def timeline(table: pd.DataFrame, file: Path) -> Path:
     return _save(figure, file)
 
 
-def report_vs_measured(table: pd.DataFrame, file: Path) -> Path:
-    """The report's accuracy of each setting beside ours, both with 95 % intervals."""
+def report_vs_measured(table: pd.DataFrame, measured: str, file: Path) -> Path:
+    """The report's accuracy of each setting beside ours, both with 95 % intervals.
+
+    `measured` says what ours is, since it may be of shortened trainings.
+    """
     figure, axes = _figure(9, 1.4 + 0.42 * len(table))
     rows = np.arange(len(table))
     for prefix, color, shift, name in (
         ("report", GREY, -0.14, "the report"),
-        ("measured", BLUE, 0.14, "measured here"),
+        ("measured", BLUE, 0.14, measured),
     ):
         value = table[prefix].to_numpy()
         below, above = value - table[f"{prefix}_low"], table[f"{prefix}_high"] - value
@@ -204,7 +207,7 @@ def report_vs_measured(table: pd.DataFrame, file: Path) -> Path:
     stale = table["stale"].to_numpy(bool)
     axes.plot(
         table["report"][stale], rows[stale] - 0.14, "o", mfc="white", mec=GREY, ms=5,
-        label="the report, from another model's table",
+        zorder=3, label="the report, from another model's table",
     )  # fmt: skip
     axes.set_yticks(rows, table["setting"])
     axes.invert_yaxis()

@@ -120,7 +120,7 @@ def _start(job: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Conn
     if sys.platform == "linux":
         context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
-    child = context.Process(target=_work, args=(theirs, job, arguments))
+    child = context.Process(target=_work, args=(theirs, dict(os.environ), job, arguments))
     child.start()
     theirs.close()
     return ours, child
@@ -152,12 +152,22 @@ def _ending(exit_code: int) -> str:
     return f"its process ended with status {exit_code}"
 
 
-def _work(theirs: Connection, job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+def _work(
+    theirs: Connection,
+    environment: dict[str, str],
+    job: Callable[..., Any],
+    arguments: tuple[object, ...],
+) -> None:
     """The whole life of the job's process."""
+    # The server that this process is forked from has the environment of its first job.
+    os.environ.clear()
+    os.environ.update(environment)
     # Ctrl-C reaches every process of a terminal; the one that started this one passes it on, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
+    # TensorFlow takes all of a GPU's memory unless told otherwise; workers share it.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
     def tell(message: Any) -> Any:
         try:

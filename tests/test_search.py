@@ -92,13 +92,13 @@ def assert_accounted_for(trials: int) -> None:
 def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     start: Start, data: Path
 ) -> None:
-    study = start(data=data, trials=4, **SMALL | {"epochs": 12})
+    study = start(data=data, trials=3, **SMALL | {"epochs": 12})
     victim = wait_for(training_process)
     os.kill(int(str(victim)), signal.SIGKILL)
     output, errors = study.communicate(timeout=120)
     assert study.returncode == 0, errors
 
-    assert_accounted_for(4)
+    assert_accounted_for(3)
     trials = stored_study().trials
     [killed] = [t for t in trials if "killed by SIGKILL" in t.user_attrs.get("error", "")]
     [repeat] = [t for t in trials if storage.retry_history(t) == [killed.number]]
@@ -132,11 +132,11 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
             assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
 
     # The same command again has nothing to do, and makes no second run of the study.
-    again = start(data=data, trials=4, **SMALL | {"epochs": 12})
+    again = start(data=data, trials=3, **SMALL | {"epochs": 12})
     output, errors = again.communicate(timeout=60)
     assert again.returncode == 0, errors
-    assert "has its 4 trials" in output
-    assert_accounted_for(4)
+    assert "has its 3 trials" in output
+    assert_accounted_for(3)
 
 
 def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
