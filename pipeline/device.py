@@ -69,7 +69,7 @@ def describe(threads: int) -> Device:
         bool(flags & CPU_FLAGS_OF_BFLOAT16) and keras.backend.backend() == "tensorflow"
     )
     return Device(
-        backend=f"{keras.backend.backend()}",
+        backend=keras.backend.backend(),
         name=gpu_name or "CPU",
         processor=processor,
         gpu=f"{gpu_name}, {_driver()}" if gpu_name else _why_no_gpu(),

@@ -2,7 +2,7 @@
 
 mlflow run . -e evaluate                                   the newest train run
 python -m pipeline.evaluate --run models:/emotion@champion
-python -m pipeline.evaluate --run models/compact.keras --data INGEST_RUN_ID
+python -m pipeline.evaluate --run network.keras --data INGEST_RUN_ID
 """
 
 from pathlib import Path

@@ -12,8 +12,7 @@ class EpochProgress:
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self.started = time.monotonic()
-        self.epochs_before = 0
+        self.last_end = time.monotonic()
         self.console = Console()
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
@@ -48,8 +47,9 @@ class EpochProgress:
         )
 
     def on_epoch(self, epoch: int, logs: dict[str, float]) -> None:
-        elapsed = time.monotonic() - self.started
-        left = elapsed / epoch * (self.epochs - epoch)
+        now = time.monotonic()  # by this epoch alone: those before a resumed one took no time
+        left = (now - self.last_end) * (self.epochs - epoch)
+        self.last_end = now
         self.bar.print(
             f"epoch {epoch:>3}/{self.epochs}  "
             f"train loss {logs['train_loss']:.4f} accuracy {logs['train_accuracy']:.4f}  "

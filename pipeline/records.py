@@ -1,4 +1,4 @@
-"""What is on record: finding runs, their datasets and models in MLflow's store. Reads only."""
+"""What is on record: finding runs, their datasets and models in MLflow's store; it changes none."""
 
 import shlex
 import sys

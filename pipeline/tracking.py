@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -125,7 +125,7 @@ def record(
     """
     records.use_store()
     mend_dead_runs()
-    with lifetime.interruptible() if parent is None else _nothing():
+    with lifetime.interruptible() if parent is None else nullcontext():
         joined = PROJECT_RUN in os.environ
         active = mlflow.start_run(
             run_id=run_id,
@@ -247,8 +247,3 @@ def _end(run: Run, status: str, error: str) -> None:
         tag_error(run.id, error)
     with suppress(MlflowException):
         mlflow.end_run(status)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pipeline.training import Fitted, OnEpoch
 
 
-def train(settings: TrainSettings, parent: "Run | None" = None, step: str = "train") -> str:
+def train(settings: TrainSettings, parent: "Run | None" = None) -> str:
     """Record a training and return its run's id. Ctrl-C saves what was reached, then goes on up."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
     from pipeline import records, tracking
     from pipeline.progress import EpochProgress
 
     settings = _resumed(settings)
-    with tracking.record(step, settings, parent=parent) as run:
+    with tracking.record("train", settings, parent=parent) as run:
         faces = training_faces(settings, run)
         with EpochProgress(settings.epochs) as progress:
             fitted = fit(
