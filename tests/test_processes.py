@@ -18,8 +18,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import dataset, records
-from pipeline.dataset import Dataset
+from pipeline import records
+from pipeline.dataset import Dataset, save
 from tests.conftest import ROOT, Command
 
 MODULE = "pipeline.train"
@@ -30,10 +30,6 @@ SETTINGS = {"width": 0.05, "batch_size": 32, "lr": 0.002, "epochs": 8, "patience
 def data(dataset: Dataset, store: Path) -> str:
     save(dataset, store / "faces")
     return str(store / "faces")
-
-
-def save(made: Dataset, folder: Path) -> None:
-    dataset.save(made, folder)
 
 
 class Child:

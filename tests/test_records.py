@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from pipeline import InputError, TrainingError, dataset, records
-from pipeline.dataset import CLASSES, Dataset
+from pipeline.dataset import CLASSES, Dataset, save
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
 from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings
@@ -29,10 +29,6 @@ def data(dataset: Dataset, store: Path) -> str:
     folder = store / "faces"
     save(dataset, folder)
     return str(folder)
-
-
-def save(made: Dataset, folder: Path) -> None:
-    dataset.save(made, folder)
 
 
 def quick(data: str, **changes: object) -> TrainSettings:
@@ -98,14 +94,14 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
 
 def test_train_never_sees_a_test_face(data: str) -> None:
     """Other test faces and labels change the digest, and nothing of what is learnt."""
-    first = get(train(quick(data, threads=0)))
+    first = get(train(quick(data)))
     made = dataset.load(Path(data))
     test = made.split == dataset.TEST
     images, labels = made.images.copy(), made.labels.copy()
     images[test], labels[test] = 255 - images[test], (labels[test] + 1) % 7
     about = {**made.about, "digest": dataset.digest(images, labels, made.split)}
     save(Dataset(images, labels, made.split, about), Path("other"))
-    second = get(train(quick("other", threads=0)))
+    second = get(train(quick("other")))
     for name in PER_EPOCH - {"images_per_second"} | {"best_val_accuracy"}:
         assert first.data.metrics[name] == second.data.metrics[name]
 
