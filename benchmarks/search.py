@@ -71,9 +71,15 @@ METHODS = {
 
 
 def read_curves() -> Curves:
-    table = pd.read_csv(FILE)
-    groups = table.groupby(["optimizer", "batch_size", "lr"])
-    return {key: group["val_accuracy"].to_numpy() for key, group in groups}
+    groups = pd.read_csv(FILE).groupby(["optimizer", "batch_size", "lr"])
+    curves = {key: group["val_accuracy"].to_numpy() for key, group in groups}
+    wanted = len(OPTIMIZERS) * len(BATCH_SIZES) * len(LRS)
+    if len(curves) < wanted:
+        raise SystemExit(
+            f"{FILE.name} holds {len(curves)} of {wanted} curves; "
+            "python -m benchmarks.record_curves records the others"
+        )
+    return curves
 
 
 def nearest(value: float, recorded: tuple[float, ...]) -> float:
