@@ -77,9 +77,7 @@ def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
     """Seconds of each epoch of Keras' own fit on the same network and arrays."""
     settings = TrainSettings()
     keras.utils.set_random_seed(0)
-    model = networks.build(
-        "report", precision=precision, dropout=settings.dropout, l2=settings.l2, width=1.0, kernel=3
-    )
+    model = networks.build(settings, precision=precision)
     model.compile(
         keras.optimizers.Adam(settings.lr), "categorical_crossentropy", metrics=["accuracy"]
     )

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 a training that failed, 2 input that can't be used, 130 i
 mistake is answered with one line on stderr, without a traceback.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tyro._errors import (
 )
 
 from pipeline import InputError, TrainingError
+from pipeline.settings import RECIPES, Training, recipe
 
 Settings = TypeVar("Settings")
 
@@ -41,7 +43,18 @@ def _parse(settings_class: type[Settings]) -> Settings:
     """Settings from sys.argv; tyro's own boxes of several lines become an `InputError` of one."""
     # on_parse_error is tyro's documented hook for this, private until it settles (tyro 1.0.17).
     with on_parse_error(_raise_one_line):
-        return tyro.cli(settings_class, use_underscores=True)
+        return tyro.cli(settings_class, default=_defaults(settings_class), use_underscores=True)
+
+
+def _defaults(settings_class: type[Settings]) -> Settings:
+    """The defaults of `settings_class`; of a training, those of the network in sys.argv."""
+    if issubclass(settings_class, Training):
+        # An equals sign, or a blank: --network=compact, --network compact.
+        words = [part for word in sys.argv[1:] for part in word.split("=", 1)]
+        for option, value in itertools.pairwise(words):
+            if option == "--network" and value in RECIPES:
+                return recipe(settings_class, value)
+    return settings_class()
 
 
 def _raise_one_line(event: ParseErrorEvent) -> None:

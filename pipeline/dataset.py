@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from pipeline import InputError
+from pipeline.settings import SIDE as SIDE  # a face is as the settings know it
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Class names by FER2013's label code 0-6. The report's matrices name them in another order."""
-
-SIDE = 48
-"""Height and width of a face in pixels."""
 
 SPLITS = ("train", "validation", "test")
 """Names of the splits by their code in split.npy."""

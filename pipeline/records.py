@@ -156,7 +156,13 @@ def recorded_settings(run: Run, settings_class: type[Settings]) -> dict[str, Any
     """Values of a run's params by name, with the types that `settings_class` gives its defaults."""
     defaults = asdict(settings_class())
     params = run.data.params
-    return {name: type(defaults[name])(params[name]) for name in defaults if name in params}
+    return {
+        name: params[name].lower() == "true"
+        if isinstance(value, bool)
+        else type(value)(params[name])
+        for name, value in defaults.items()
+        if name in params
+    }
 
 
 def checkpoint_of(run_id: str) -> Path:

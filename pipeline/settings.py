@@ -6,7 +6,7 @@ hold them together. A value that can't be used raises `InputError` when the sett
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import FlagConversionOff
 from tyro.constructors import PrimitiveConstructorSpec
@@ -14,9 +14,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 from pipeline import InputError
 
 SplitPolicy = Literal["report", "official"]
-NetworkName = Literal["report"]
+NetworkName = Literal["report", "compact", "strong"]
 OptimizerName = Literal["adam", "sgd", "momentum", "adamw", "rmsprop"]
 LossName = Literal["cross_entropy", "dice", "focal"]
+ScheduleName = Literal["constant", "cosine", "one_cycle"]
+ViewsName = Literal["one", "flip", "ten"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SplitName = Literal["train", "validation", "test"]
 SamplerName = Literal["tpe", "random"]
@@ -38,6 +40,10 @@ Switch = Annotated[
 
 NONE = "none"
 LATEST = "latest"
+SIDE = 48
+"""Height and width of a face in pixels."""
+
+AnyTraining = TypeVar("AnyTraining", bound="Training")
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,10 @@ class IngestSettings:
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained. The defaults are the report's baseline."""
+    """How a network is trained. The defaults are the report's baseline.
+
+    On a command line, `network` brings its own recipe as defaults (RECIPES, below).
+    """
 
     network: NetworkName = "report"
     """Network to train, by name (docs/training.md)."""
@@ -79,6 +88,13 @@ class Training:
     """Momentum of the optimizer momentum, in [0, 1)."""
     weight_decay: float = 0.004
     """Decoupled weight decay of the optimizer adamw (Keras' default)."""
+    schedule: ScheduleName = "constant"
+    """Learning rate over a training: constant, or after the warm-up down to 0 by a cosine or, in
+    one_cycle, by a straight line."""
+    warmup: float = 0.0
+    """Share of the training in which the learning rate rises to its peak, in [0, 1)."""
+    averaging: float = 0.0
+    """Decay a step of the moving average of the weights, which validates and is kept; 0: none."""
     loss: LossName = "cross_entropy"
     """Loss to minimise (docs/training.md)."""
     label_smoothing: float = 0.0
@@ -86,11 +102,30 @@ class Training:
     dropout: float = 0.25
     """Dropout rate after each group of the network, in [0, 1). The report does not give its own."""
     l2: float = 0.01
-    """L2 penalty on two of the report network's convolutions. The report does not give its own."""
+    """L2 penalty on two of the report network's convolutions, on all of another's. The report does
+    not give its own."""
     width: float = 1.0
     """Factor on the channels of the convolutions; 1 is the published network."""
     kernel: int = 3
     """Side of the convolutions' kernels, in pixels, odd; 3 is the published network."""
+    flip: Switch = False
+    """Mirror each training face in every other epoch."""
+    shift: int = 0
+    """Training faces are moved by up to as many pixels, in each direction."""
+    zoom: float = 0.0
+    """Training faces are scaled by up to this share, up (a crop) or down, in [0, 0.5]."""
+    rotate: float = 0.0
+    """Training faces are turned by up to as many degrees, in [0, 45]."""
+    erase: int = 0
+    """Side of the largest square that is blanked in a training face, in pixels, up to 48."""
+    mixup: float = 0.0
+    """Training faces are mixed in pairs, by shares from Beta(mixup, mixup); 0 is off."""
+    side: int = 48
+    """Side of the training faces at the start, in pixels; 48 is their full size."""
+    grow_at: float = 0.5
+    """Share of the epochs after which faces of a smaller `side` are trained at full size."""
+    views: ViewsName = "one"
+    """What the kept network averages over: the face, its mirror image too, or ten crops."""
     patience: int = 10
     """Epochs without a better validation accuracy before training stops; 0 never stops early."""
     precision: Precision = "auto"
@@ -122,10 +157,57 @@ class Training:
             self.kernel,
             "odd, from 1 to 11",
         )
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
+        _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
+        _require(0 <= self.shift <= SIDE // 2, "shift", self.shift, f"from 0 to {SIDE // 2}")
+        _require(0 <= self.zoom <= 0.5, "zoom", self.zoom, "in [0, 0.5]")
+        _require(0 <= self.rotate <= 45, "rotate", self.rotate, "in [0, 45]")
+        _require(0 <= self.erase <= SIDE, "erase", self.erase, f"from 0 to {SIDE}")
+        _require(_not_negative(self.mixup), "mixup", self.mixup, "finite, 0 or more")
+        _require(16 <= self.side <= SIDE, "side", self.side, f"from 16 to {SIDE}")
+        _require(
+            self.side == SIDE or self.network != "report",
+            "side",
+            self.side,
+            f"{SIDE} with network=report, whose dense layers need it",
+        )
+        _require(0 <= self.grow_at <= 1, "grow_at", self.grow_at, "in [0, 1]")
         _require(self.patience >= 0, "patience", self.patience, "0 (off) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
         _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
+
+
+RECIPES: dict[NetworkName, dict[str, Any]] = {
+    "report": {},
+    "compact": {
+        "epochs": 40,
+        "batch_size": 128,
+        "lr": 0.004,
+        "optimizer": "adamw",
+        "weight_decay": 0.03,
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "averaging": 0.998,
+        "label_smoothing": 0.1,
+        "dropout": 0.2,
+        "l2": 0.0,
+        "flip": True,
+        "shift": 3,
+        "zoom": 0.1,
+        "rotate": 10.0,
+        "side": 32,
+        "views": "flip",
+        "patience": 0,
+    },
+}
+RECIPES["strong"] = RECIPES["compact"] | {"dropout": 0.3, "mixup": 0.2, "erase": 12, "views": "ten"}
+"""What suits a network, where it differs from the defaults above; docs/training.md says why."""
+
+
+def recipe(settings_class: type[AnyTraining], network: NetworkName) -> AnyTraining:
+    """The defaults of `settings_class` for a network."""
+    return settings_class(network=network, **RECIPES[network])
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
     dataset.fewer(faces, settings.faces, settings.seed)  # raises now if there are too few
     parent.use_dataset(faces, address, context="train")
     for point in _grid_points(settings):
-        check(point, make_space(settings.space, settings.epochs, settings.width))
+        check(point, make_space(settings))
     study.set_user_attr("settings", {name: asdict(settings)[name] for name in FIXED})
     study.set_user_attr("data", address)
     study.set_user_attr("digest", faces.digest)
@@ -107,7 +107,7 @@ def _grid_points(settings: SearchSettings) -> "list[Point]":
 
     if settings.no_grid:
         return []
-    space = make_space(settings.space, settings.epochs, settings.width)
+    space = make_space(settings)
     base = trial.trial_settings(settings, settings.data, {})
     return [complete(point, space, base) for point in grid.points(settings.epochs)]
 
@@ -158,7 +158,7 @@ def _work(
         beat = storage.heartbeat(records, current)
         training = trial.trial_settings(settings, study.user_attrs["data"], point)
         try:
-            outcome = trial.run(current, training, parent, beat=beat, stop=stop)
+            outcome = trial.run(current, training, parent, settings.epochs, beat=beat, stop=stop)
         except optuna.exceptions.UpdateFinishedTrialError:
             print(f"trial {current.number} was taken over by another worker")
             continue
@@ -185,7 +185,7 @@ def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
     trial = study.ask()
     trial.set_user_attr("process", lifetime.this_process())
     trial.set_user_attr("worker", worker)
-    return trial, suggest(trial, make_space(settings.space, settings.epochs, settings.width))
+    return trial, suggest(trial, make_space(settings))
 
 
 def _settle(study: "optuna.Study", trial: "optuna.Trial", outcome: "Outcome") -> None:

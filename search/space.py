@@ -1,7 +1,7 @@
 """What a search may vary, and within which bounds."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 from optuna.distributions import (
@@ -12,7 +12,7 @@ from optuna.distributions import (
 )
 
 from pipeline import InputError
-from pipeline.settings import SpaceName, Training
+from pipeline.settings import ScheduleName, SearchSettings, Training
 
 Space = Mapping[str, BaseDistribution]
 Point = dict[str, Any]
@@ -24,13 +24,16 @@ NEEDS = {"momentum": ("optimizer", "momentum"), "weight_decay": ("optimizer", "a
 """Parameters that exist only beside this value of another one."""
 
 
-def make_space(name: SpaceName, most_epochs: int, width: float) -> Space:
-    """Bounds of the search `name` for trials of up to `most_epochs` epochs.
+def make_space(settings: SearchSettings) -> Space:
+    """Bounds of a search, for trials of up to `settings.epochs` epochs.
 
-    The narrow one holds the report's own grid. The wide one adds what the report wished for:
-    other losses, and the convolutions' kernel sizes and channels around `width`.
+    The narrow one holds the report's own grid. The wide one adds what the report wished for, other
+    losses and the convolutions' kernel sizes and channels around `settings.width`, and the rest of
+    a recipe: schedule, averaged weights, augmentation, and the faces' size where it is free.
     """
-    optimizers = ("adam", "sgd", "momentum") + (("adamw", "rmsprop") if name == "wide" else ())
+    most_epochs, width = settings.epochs, settings.width
+    is_wide = settings.space == "wide"
+    optimizers = ("adam", "sgd", "momentum") + (("adamw", "rmsprop") if is_wide else ())
     space: dict[str, BaseDistribution] = {
         "epochs": IntDistribution(max(1, most_epochs // SHORTEST), most_epochs),
         "batch_size": IntDistribution(8, 128, log=True),
@@ -38,15 +41,30 @@ def make_space(name: SpaceName, most_epochs: int, width: float) -> Space:
         "optimizer": CategoricalDistribution(optimizers),
         "momentum": FloatDistribution(0.7, 0.98),
     }
-    if name == "wide":
+    if is_wide:
         space |= {
             "weight_decay": FloatDistribution(1e-5, 0.1, log=True),
             "loss": CategoricalDistribution(("cross_entropy", "dice", "focal")),
             "label_smoothing": FloatDistribution(0.0, 0.2),
             "dropout": FloatDistribution(0.0, 0.6),
-            "l2": FloatDistribution(1e-5, 0.03, log=True),
             "width": FloatDistribution(max(0.05, width / 2), min(8.0, width * 2), log=True),
             "kernel": CategoricalDistribution((3, 5)),
+            "schedule": CategoricalDistribution(get_args(ScheduleName)),
+            "warmup": FloatDistribution(0.0, 0.3),
+            "averaging": CategoricalDistribution((0.0, 0.99, 0.998)),
+            "flip": CategoricalDistribution((False, True)),
+            "shift": IntDistribution(0, 6),
+            "zoom": FloatDistribution(0.0, 0.2),
+            "rotate": FloatDistribution(0.0, 20.0),
+            "erase": IntDistribution(0, 24),
+            "mixup": FloatDistribution(0.0, 0.6),
+        }
+    if is_wide and settings.network == "report":
+        space["l2"] = FloatDistribution(1e-5, 0.03, log=True)
+    elif is_wide:  # a network that takes faces of any size
+        space |= {
+            "side": CategoricalDistribution((32, 40, 48)),
+            "grow_at": FloatDistribution(0.2, 0.8),
         }
     return space
 

@@ -12,7 +12,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import records
-from pipeline.settings import SearchSettings, TrainSettings
+from pipeline.settings import SearchSettings, TrainSettings, recipe
 from pipeline.tracking import Run
 from search import grid, pictures
 from search.storage import retry_history
@@ -130,7 +130,9 @@ The value in the search is the best of many, so it flatters; the mean over fresh
 
 def train_command(settings: TrainSettings) -> str:
     """The command that trains with these settings; defaults are left out."""
-    defaults = asdict(TrainSettings())
+    defaults = asdict(recipe(TrainSettings, settings.network)) | {
+        "network": TrainSettings().network
+    }
     given = [
         f"-P {name}={value}"
         for name, value in asdict(settings).items()

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import Pruned
-from pipeline.settings import EvaluateSettings, SearchSettings, TrainSettings
+from pipeline.settings import EvaluateSettings, SearchSettings, TrainSettings, recipe
 from search import process
 
 if TYPE_CHECKING:
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -> TrainSettings:
-    """What a trial trains: the study's own settings with those of `point`."""
-    return TrainSettings(
+    """What a trial trains: the network's recipe, the study's own settings, those of `point`."""
+    return replace(
+        recipe(TrainSettings, settings.network),
         **{
             "data": data,
-            "network": settings.network,
             "width": settings.width,
             "faces": settings.faces,
             "seed": settings.seed,
             "threads": process.threads_each(settings.workers),
             **point,
-        }
+        },
     )
 
 
@@ -33,12 +34,14 @@ def run(
     trial: "optuna.Trial",
     settings: TrainSettings,
     parent: str,
+    most_epochs: int,
     *,
     beat: Callable[[], None],
     stop: threading.Event,
 ) -> process.Outcome:
     """Train a trial's settings as a child of the run `parent`; returns the best val_accuracy.
 
+    No trial of the study has more than `most_epochs` epochs.
     Its run's id goes onto the trial as `run`. Raises optuna's UpdateFinishedTrialError if another
     worker has taken the trial over, since this one gave no sign of life for too long.
     """
@@ -48,13 +51,24 @@ def run(
             case ("run", run_id):
                 trial.set_user_attr("run", run_id)
             case ("epoch", epoch, val_accuracy):
-                trial.report(val_accuracy, epoch)
+                trial.report(val_accuracy, comparable_epoch(settings, epoch, most_epochs))
                 # A training at its last epoch has nothing left to save.
                 return trial.should_prune() and epoch < settings.epochs
         return False
 
     tags = {"study": trial.study.study_name, "trial": trial.number}
     return process.run(train, settings, parent, "trial", tags, answer=answer, beat=beat, stop=stop)
+
+
+def comparable_epoch(settings: TrainSettings, epoch: int, most_epochs: int) -> int:
+    """The step at which the pruner compares a training after `epoch` (the first is 1).
+
+    With a constant learning rate that is the epoch itself. With a schedule, which a short training
+    runs through sooner than a long one, it is the same share of the longest training's epochs.
+    """
+    if settings.schedule == "constant":
+        return epoch
+    return round(epoch * most_epochs / settings.epochs)
 
 
 def train(

@@ -144,6 +144,5 @@ def record_network(lr: float) -> str:
 
     with tracking.record("train", TrainSettings(lr=lr)) as run:
         run.tag(dataset_digest="d1")
-        shape = {"dropout": 0.0, "l2": 0.0, "width": 0.05, "kernel": 3}
-        run.log_model(networks.build("report", precision="float32", **shape))
+        run.log_model(networks.build(TrainSettings(width=0.05), precision="float32"))
     return run.id

@@ -1,16 +1,16 @@
 """The networks are the ones that they are named after, and take raw grey levels."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
 import pytest
 
 from pipeline import InputError, networks
-from pipeline.dataset import Dataset
-
-SHAPE = {"dropout": 0.25, "l2": 0.01, "width": 1.0, "kernel": 3}
-SMALL = SHAPE | {"width": 0.1}
+from pipeline.dataset import CLASSES, Dataset
+from pipeline.settings import NetworkName, TrainSettings, ViewsName, recipe
 
 # The report's "Data Model Summary": layer, output shape, parameters.
 REPORT_TABLE = [
@@ -47,7 +47,7 @@ REPORT_TABLE = [
 
 
 def test_the_reports_network_is_the_reports_table() -> None:
-    model = networks.build("report", precision="float32", **SHAPE)
+    model = networks.build(TrainSettings(), precision="float32")
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Rescaling)]
     table = [(type(x).__name__, x.output.shape[1:], x.count_params()) for x in layers]
     assert table == REPORT_TABLE
@@ -58,7 +58,7 @@ def test_the_reports_network_is_the_reports_table() -> None:
 
 
 def test_all_convolutions_are_same_padded_relu_and_two_carry_the_penalty() -> None:
-    model = networks.build("report", precision="float32", **SHAPE)
+    model = networks.build(TrainSettings(), precision="float32")
     convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
     assert {(x.padding, x.activation.__name__) for x in convolutions} == {("same", "relu")}
     assert [x.kernel_size[0] for x in convolutions] == [3, 3, 5, 3, 3, 3]
@@ -67,7 +67,7 @@ def test_all_convolutions_are_same_padded_relu_and_two_carry_the_penalty() -> No
 
 
 def test_width_and_kernel_change_the_convolutions() -> None:
-    model = networks.build("report", precision="float32", **SHAPE | {"width": 0.5, "kernel": 5})
+    model = networks.build(TrainSettings(width=0.5, kernel=5), precision="float32")
     convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
     assert [x.filters for x in convolutions] == [16, 32, 64, 256, 256, 256]
     assert [x.kernel_size[0] for x in convolutions] == [5, 5, 7, 5, 5, 5]
@@ -77,7 +77,7 @@ def test_width_and_kernel_change_the_convolutions() -> None:
 def test_a_saved_network_takes_raw_faces_and_gives_probabilities(
     dataset: Dataset, tmp_path: Path, precision: str
 ) -> None:
-    model = networks.build("report", precision=precision, **SMALL)
+    model = networks.build(TrainSettings(width=0.1), precision=precision)
     model.save(tmp_path / "network.keras")
     images = dataset.images[:10, ..., np.newaxis]
     probabilities = networks.predict(networks.load(tmp_path / "network.keras"), images)
@@ -99,3 +99,43 @@ def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:
     model.save(tmp_path / "other.keras")
     with pytest.raises(InputError, match=r"takes \(None, 32, 32, 3\)"):
         networks.load(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize(("network", "parameters"), [("compact", 797_671), ("strong", 2_105_143)])
+def test_our_networks_have_their_documented_size(network: NetworkName, parameters: int) -> None:
+    model = networks.build(recipe(TrainSettings, network), precision="float32")
+    assert model.count_params() == parameters
+    documented = {"compact": "0.80M", "strong": "2.11M"}[network]
+    assert documented in (networks.NETWORKS[network].__doc__ or "")
+
+
+def test_compact_takes_faces_of_any_size_and_looks_past_light_and_contrast(
+    dataset: Dataset,
+) -> None:
+    model = networks.build(recipe(TrainSettings, "compact"), precision="float32")
+    faces = dataset.images[:4, ..., np.newaxis]
+    assert networks.predict(model, faces[:, :32, :32]).shape == (4, len(CLASSES))
+    darker = networks.predict(model, (faces // 2 + 20).astype(np.uint8))
+    assert darker == pytest.approx(networks.predict(model, faces), abs=0.01)
+
+
+@pytest.mark.parametrize("views", get_args(ViewsName))
+def test_a_kept_network_averages_its_views_and_loads_without_our_code(
+    dataset: Dataset, tmp_path: Path, views: ViewsName
+) -> None:
+    core = networks.build(replace(recipe(TrainSettings, "compact"), width=0.2), precision="float32")
+    networks.with_views(core, views).save(tmp_path / "network.keras")
+    faces = dataset.images[:6, ..., np.newaxis]
+    answers = networks.predict(networks.load(tmp_path / "network.keras"), faces)
+    crops = [
+        faces[:, top : top + 44, left : left + 44]
+        for top, left in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))
+    ]
+    seen = {"one": [faces], "flip": [faces, faces[:, :, ::-1]]}.get(views) or [
+        view for crop in crops for view in (crop, crop[:, :, ::-1])
+    ]
+    expected = np.mean([networks.predict(core, view) for view in seen], axis=0)
+    assert answers == pytest.approx(expected, abs=1e-5)
+    if views != "one":
+        mirrored = networks.predict(networks.load(tmp_path / "network.keras"), faces[:, :, ::-1])
+        assert mirrored == pytest.approx(answers, abs=1e-5)

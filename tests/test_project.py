@@ -3,7 +3,7 @@
 import ast
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -21,20 +21,23 @@ COMMANDS = {
 ENTRY_POINTS = {"ingest", "train", "evaluate", "main"}
 LAYERS = {
     "settings": set(),
-    "dataset": set(),
+    "dataset": {"settings"},
+    "augmentation": {"dataset", "settings"},
+    "batches": {"augmentation", "dataset", "settings"},
+    "optimization": {"dataset", "settings"},
     "sample": {"dataset"},
     "fer_csv": {"dataset"},
     "sources": {"dataset", "fer_csv", "sample"},
-    "networks": {"dataset"},
+    "networks": {"dataset", "settings"},
     "device": set(),
     "evaluation": {"dataset"},
     "figures": {"dataset", "evaluation"},
     "progress": set(),
     "lifetime": set(),
     "records": {"settings"},
-    "training": {"dataset", "networks", "settings"},
+    "training": {"batches", "dataset", "networks", "optimization", "settings"},
     "tracking": {"dataset", "evaluation", "figures", "lifetime", "records"},
-    "command": {"tracking"},
+    "command": {"settings", "tracking"},
 }
 HOME = {
     "mlflow": {"records", "tracking"},
@@ -58,14 +61,34 @@ def imports(file: Path) -> set[str]:
     return found
 
 
+def of_the_network() -> set[str]:
+    """Settings whose default depends on the network."""
+    plain = asdict(settings.Training())
+    recipes = [asdict(settings.recipe(settings.Training, name)) for name in settings.RECIPES]
+    shape = {"momentum", "loss", "width", "kernel", "rotate", "erase", "mixup", "grow_at"}
+    return shape | {name for name in plain if any(r[name] != plain[name] for r in recipes)} - {
+        "network"
+    }
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_mlproject_declares_and_passes_every_setting_with_its_default(name: str) -> None:
     entry_point = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
     expected = {field.name: field.default for field in fields(COMMANDS[name])}
+    if issubclass(COMMANDS[name], settings.Training):
+        expected = {key: value for key, value in expected.items() if key not in of_the_network()}
     declared = {key: value["default"] for key, value in entry_point["parameters"].items()}
     assert declared == expected
     passed = re.findall(r"--(\w+) {(\w+)}", entry_point["command"])
     assert passed == [(key, key) for key in expected]
+
+
+def test_mlproject_names_the_settings_that_depend_on_the_network() -> None:
+    comment = re.search(r"typed\):\n((?:#   .*\n)+)", (ROOT / "MLproject").read_text())
+    assert comment is not None
+    named = re.findall(r"\w+", comment[1])
+    order = [field.name for field in fields(settings.Training)]
+    assert named == [name for name in order if name in of_the_network()]
 
 
 def test_the_environments_of_mlflow_and_conda_install_the_same_requirements() -> None:

@@ -200,7 +200,7 @@ def _abandoned_trial(process: str) -> tuple[optuna.Study, str]:
     study = optuna.create_study(storage=database, direction="maximize")
     trial = study.ask()
     storage.heartbeat(database, trial)
-    space.suggest(trial, space.make_space("narrow", 5, 0.1))
+    space.suggest(trial, space.make_space(SearchSettings(epochs=5)))
     run_id = MlflowClient().create_run("0", tags={"step": "trial"}).info.run_id
     trial.set_user_attr("process", process)
     trial.set_user_attr("run", run_id)

@@ -11,10 +11,11 @@ from search import ending, grid, space, strategy, summary
 from search.trial import trial_settings
 
 
+@pytest.mark.parametrize("network", ["report", "compact", "strong"])
 @pytest.mark.parametrize("name", ["narrow", "wide"])
-def test_the_reports_grid_lies_within_every_space(name: str) -> None:
-    settings = SearchSettings(space=name)  # type: ignore[arg-type]
-    bounds = space.make_space(settings.space, settings.epochs, settings.width)
+def test_the_reports_grid_lies_within_every_space(name: str, network: str) -> None:
+    settings = SearchSettings(space=name, network=network)  # type: ignore[arg-type]
+    bounds = space.make_space(settings)
     base = trial_settings(settings, "faces", {})
     for point in grid.points(settings.epochs):
         space.check(space.complete(point, bounds, base), bounds)
@@ -33,22 +34,27 @@ def test_the_reports_grid_lies_within_every_space(name: str) -> None:
     ],
 )
 def test_a_point_that_optuna_would_bend_is_refused(change: dict[str, object], said: str) -> None:
-    bounds = space.make_space("narrow", 15, 0.25)
+    bounds = space.make_space(SearchSettings(epochs=15))
     point = {"epochs": 10, "batch_size": 16, "lr": 0.001, "optimizer": "adam"}
     space.check(point, bounds)
     with pytest.raises(InputError, match=said):
         space.check(point | change, bounds)
 
 
-@pytest.mark.parametrize("name", ["narrow", "wide"])
-def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "network"), [("narrow", "report"), ("wide", "report"), ("wide", "compact")]
+)
+def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
+    name: str, network: str
+) -> None:
     study = optuna.create_study(direction="maximize")
-    bounds = space.make_space(name, 15, 0.25)  # type: ignore[arg-type]
+    settings = SearchSettings(space=name, epochs=15, network=network)  # type: ignore[arg-type]
+    bounds = space.make_space(settings)
     for number in range(25):
         study.sampler = strategy.make_sampler("tpe", strategy.sampler_seed(0, number))
         trial = study.ask()
         point = space.suggest(trial, bounds)
-        TrainSettings(**point)
+        trial_settings(settings, "faces", point)
         assert ("momentum" in point) == (point["optimizer"] == "momentum")
         study.tell(trial, point["lr"])
 
@@ -58,7 +64,7 @@ def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
     assert len(set(seeds)) == len(seeds)
 
     study = optuna.create_study(direction="maximize")
-    bounds = space.make_space("narrow", 15, 0.25)
+    bounds = space.make_space(SearchSettings(epochs=15))
     for _ in range(6):
         seed = strategy.sampler_seed(0, len(study.trials))
         study.sampler = strategy.make_sampler("tpe", seed)
@@ -95,7 +101,7 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
 
 def test_the_finalists_are_finished_distinct_and_best_first() -> None:
     study = optuna.create_study(direction="maximize")
-    bounds = space.make_space("narrow", 15, 0.25)
+    bounds = space.make_space(SearchSettings(epochs=15))
     point = {"epochs": 10, "batch_size": 16, "lr": 0.001, "optimizer": "adam"}
     for value, lr in ((0.5, 0.001), (0.7, 0.002), (0.7, 0.002), (0.6, 0.003), (0.1, 0.004)):
         study.enqueue_trial(point | {"lr": lr})

@@ -1,14 +1,16 @@
 """fit: what it gives is reproducible to the bit, can be interrupted, and is what was asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from pipeline import TrainingError, networks, training
+from pipeline import TrainingError, networks, optimization, training
+from pipeline.batches import TrainBatches
 from pipeline.dataset import VALIDATION, Dataset
-from pipeline.settings import LossName, OptimizerName, TrainSettings
+from pipeline.settings import LossName, OptimizerName, ScheduleName, TrainSettings, recipe
 
 SMALL: dict[str, Any] = {"width": 0.1, "epochs": 3, "batch_size": 32, "lr": 0.003, "threads": 1}
 
@@ -18,7 +20,9 @@ def fit(dataset: Dataset, **changes: Any) -> training.Fitted:
         key: changes.pop(key) for key in ("on_epoch", "on_batch", "checkpoint") if key in changes
     }
     precision = changes.pop("precision", "float32")
-    return training.fit(TrainSettings(**SMALL | changes), dataset, precision=precision, **options)
+    network = changes.pop("network", "report")
+    settings = replace(recipe(TrainSettings, network), **SMALL | changes)
+    return training.fit(settings, dataset, precision=precision, **options)
 
 
 def weights(fitted: training.Fitted) -> list[np.ndarray]:
@@ -43,18 +47,26 @@ def test_the_same_settings_give_bit_equal_weights_and_another_seed_does_not(
     assert not equal(weights(first), weights(other))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "momentum"},
+        # Averaged weights, a schedule, every augmentation, and faces that grow after epoch 2.
+        {"network": "compact", "mixup": 0.2, "erase": 12, "grow_at": 0.5, "side": 24},
+    ],
+)
 def test_an_interrupted_training_goes_on_to_the_same_result(
-    dataset: Dataset, tmp_path: Path, optimizer: str
+    dataset: Dataset, tmp_path: Path, recipe: dict[str, Any]
 ) -> None:
-    whole = fit(dataset, optimizer=optimizer, epochs=4, patience=0)
-    checkpoint = tmp_path / "c.npz"
+    options = {**recipe, "epochs": 4, "patience": 0}
+    whole = fit(dataset, **options)
+    options["checkpoint"] = tmp_path / "c.npz"
 
     def interrupt(epoch: int, batch: int, batches: int) -> None:
         if (epoch, batch) == (3, 2):
             raise KeyboardInterrupt
 
-    options = {"optimizer": optimizer, "epochs": 4, "patience": 0, "checkpoint": checkpoint}
     stopped = fit(dataset, **options, on_batch=interrupt)
     assert stopped.interrupted
     assert len(stopped.history) == 2
@@ -115,7 +127,7 @@ def untrained() -> Any:
     import keras
 
     keras.utils.set_random_seed(0)
-    return networks.build("report", precision="float32", dropout=0.25, l2=0.01, width=0.1, kernel=3)
+    return networks.build(TrainSettings(width=0.1), precision="float32")
 
 
 @pytest.mark.parametrize("loss", get_args(LossName))
@@ -128,14 +140,16 @@ def test_every_loss_learns(dataset: Dataset, loss: str) -> None:
 
 def test_dice_is_one_minus_the_soft_f1_of_the_classes_present() -> None:
     labels = np.eye(7, dtype=np.float32)[[0, 0, 3]]
-    right = training.SoftDice()(labels, labels)
+    right = optimization.SoftDice()(labels, labels)
     assert float(right) == pytest.approx(0, abs=1e-6)
-    wrong = training.SoftDice()(labels, np.eye(7, dtype=np.float32)[[1, 1, 2]])
+    wrong = optimization.SoftDice()(labels, np.eye(7, dtype=np.float32)[[1, 1, 2]])
     assert float(wrong) == pytest.approx(1, abs=1e-6)
     # Class 0: 2 * 0.5 / (2 + 0.5); class 3: 2 * 1 / (1 + 1).
     half = np.eye(7, dtype=np.float32)[[0, 5, 3]]
     half[0, 0] = 0.5
-    assert float(training.SoftDice()(labels, half)) == pytest.approx(1 - (0.4 + 1) / 2, abs=1e-6)
+    assert float(optimization.SoftDice()(labels, half)) == pytest.approx(
+        1 - (0.4 + 1) / 2, abs=1e-6
+    )
 
 
 def test_a_loss_that_turns_nan_stops_with_a_reason(dataset: Dataset) -> None:
@@ -165,7 +179,7 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
     dataset: Dataset,
 ) -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        batches = training.Batches(dataset, 0, 16, shuffle_seed=seed)
+        batches = TrainBatches(dataset, TrainSettings(seed=seed))
         batches.start_epoch(epoch)
         return batches.order.tolist()
 
@@ -173,3 +187,30 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
     assert order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
     assert sorted(order(0, 0)) == list(range(len(order(0, 0))))
+
+
+def test_averaged_weights_validate_and_are_kept(dataset: Dataset) -> None:
+    fitted = fit(dataset, network="compact", averaging=0.9, epochs=3, views="one", side=48)
+    images, labels = dataset.part(VALIDATION)
+    predicted = networks.predict(fitted.model, images).argmax(axis=1)
+    assert np.mean(predicted == labels) == pytest.approx(fitted.best_val_accuracy)
+    plain = fit(dataset, network="compact", averaging=0.0, epochs=3, views="one", side=48)
+    assert fitted.history[0]["train_loss"] == plain.history[0]["train_loss"]
+    assert fitted.history[0]["val_loss"] != plain.history[0]["val_loss"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("constant", [0, 1, 1, 1]), ("cosine", [0, 1, 0.5, 0]), ("one_cycle", [0, 1, 0.5, 0])],
+)
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing(
+    schedule: ScheduleName, rates: list[float]
+) -> None:
+    settings = replace(TrainSettings(), lr=1.0, schedule=schedule, warmup=0.2)
+    reached = [float(optimization.learning_rate_at(settings, x)) for x in (0.0, 0.2, 0.6, 1.0)]
+    assert reached == pytest.approx(rates, abs=1e-6)
+
+
+def test_the_schedule_ends_with_the_last_epoch(dataset: Dataset) -> None:
+    rates = [x["learning_rate"] for x in fit(dataset, network="compact", epochs=4).history]
+    assert rates[0] > rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-9)

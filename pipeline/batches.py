@@ -1,0 +1,74 @@
+"""The faces of a split in batches, in the order and the form in which an epoch shows them."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import augmentation
+from pipeline.dataset import CLASSES, SIDE, TRAIN, Dataset
+from pipeline.settings import Training
+
+
+class Batches(keras.utils.PyDataset):
+    """One split, as it is: images (b, 48, 48, 1) uint8 and one-hot labels (b, 7) float32."""
+
+    def __init__(self, dataset: Dataset, split: int, batch_size: int) -> None:
+        super().__init__()
+        self.images, labels = dataset.part(split)
+        self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
+        self.batch_size = batch_size
+        self.order = np.arange(len(self.images))
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        rows = self.rows(index)
+        return self.images[rows], self.targets[rows]
+
+    def rows(self, index: int) -> NDArray[np.intp]:
+        return self.order[index * self.batch_size : (index + 1) * self.batch_size]
+
+
+class TrainBatches(Batches):
+    """The train split, in a new order each epoch and augmented as the settings say.
+
+    What a batch holds depends on seed, epoch and the batch's number alone, so a training that goes
+    on after an interruption sees the same faces. Smaller faces come as (b, side, side, 1).
+    """
+
+    def __init__(self, dataset: Dataset, settings: Training) -> None:
+        super().__init__(dataset, TRAIN, settings.batch_size)
+        self.settings = settings
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make epoch `epoch` (the first is 0) the one that is shown. Keras' own on_epoch_end can't
+        do it: it is also called before the first epoch (3.15)."""
+        self.epoch = epoch
+        self.side = side_at(self.settings, epoch)
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        self.order = rng.permutation(len(self.images))
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        images, targets = super().__getitem__(index)
+        if augmentation.is_plain(self.settings, self.side):
+            return images, targets
+        rng = np.random.default_rng([self.settings.seed, self.epoch, index])
+        # Every other epoch mirrors a face, so that any two in a row show both sides (Jordan 2024).
+        mirrored = (self.rows(index) + self.epoch) % 2 == 1
+        return augmentation.augment(
+            images, targets, mirrored & self.settings.flip, self.settings, self.side, rng
+        )
+
+
+def last_epochs(settings: Training) -> list[int]:
+    """The epoch (the first is 1) that is the last of each size of the faces; of one size or two."""
+    if settings.side == SIDE:
+        return [settings.epochs]
+    return [round(settings.grow_at * settings.epochs), settings.epochs]
+
+
+def side_at(settings: Training, epoch: int) -> int:
+    """Side in pixels of the training faces in `epoch` (the first is 0)."""
+    return settings.side if epoch < last_epochs(settings)[0] else SIDE
