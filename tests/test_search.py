@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from pipeline import InputError, Pruned, TrainingError, records
 from pipeline.dataset import Dataset, save
+from pipeline.settings import SearchSettings
 from search import process, space, storage
 
 SMALL = {"width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}

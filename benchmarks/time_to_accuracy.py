@@ -1,0 +1,112 @@
+"""Seconds until a network of ours and the report's recipe reach the report's accuracy.
+
+    python -m benchmarks.time_to_accuracy --data INGEST_RUN_ID_OR_FOLDER
+
+Both train on the same faces and are judged on their validation split. Our side trains until an
+epoch reaches the target. The report's recipe (60 epochs, batch 16, Adam at 0.0002, float32) would
+take hours, so unless --whole is given it trains on --report_faces faces, and its time is
+extrapolated: seconds a face times the faces of 60 epochs, the length at which the report reached
+61.7 %. The first epoch on either side includes building the network; imports are left out.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import keras
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import processor
+from pipeline import dataset, device, records, training
+from pipeline.dataset import TRAIN, Dataset
+from pipeline.settings import NetworkName, TrainSettings, recipe
+
+REPORT = TrainSettings(epochs=60, batch_size=16, lr=0.0002, patience=0)
+
+
+@dataclass(frozen=True)
+class Race:
+    data: str = "latest"
+    """A dataset folder, an ingest run's id, or latest."""
+    target: float = 0.617
+    """Validation accuracy to reach: the report's best on its test set."""
+    network: NetworkName = "compact"
+    """Our side."""
+    epochs: int = 12
+    """Epochs of our side's schedule, which must be enough to reach the target."""
+    seed: int = 0
+    """Seed of both sides."""
+    report_faces: int = 2000
+    """Faces of the epoch by which the report's side is timed."""
+    whole: bool = False
+    """Train the report's side until it reaches the target too, which takes hours."""
+
+
+class ReachedTarget(Exception):  # noqa: N818  # it is no error
+    pass
+
+
+def seconds_to_target(
+    settings: TrainSettings, faces: Dataset, target: float, precision: str
+) -> tuple[float, int] | None:
+    """Seconds and epochs until `target`, or None if the whole training does not reach it."""
+    began = time.perf_counter()
+    reached = 0
+
+    def judge(epoch: int, logs: dict[str, float]) -> None:
+        nonlocal reached
+        print(f"  epoch {epoch}: {logs['val_accuracy']:.3f}", flush=True)
+        if logs["val_accuracy"] >= target:
+            reached = epoch
+            raise ReachedTarget
+
+    try:
+        training.fit(settings, faces, precision=precision, on_epoch=[judge])
+    except ReachedTarget:
+        return time.perf_counter() - began, reached
+    return None
+
+
+def extrapolated(settings: TrainSettings, faces: Dataset, count: int) -> float:
+    """Seconds that all epochs of `settings` would take, from the second epoch on `count` faces."""
+    ends: list[float] = []
+    training.fit(
+        replace(settings, epochs=2),
+        dataset.fewer(faces, count, settings.seed),
+        precision="float32",
+        on_epoch=[lambda epoch, logs: ends.append(count / logs["images_per_second"])],
+    )
+    whole = int((faces.split == TRAIN).sum())
+    return ends[-1] * whole / count * settings.epochs
+
+
+def main(race: Race) -> None:
+    faces = dataset.load_without_test(records.dataset_folder(race.data))
+    precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
+    ours = replace(recipe(TrainSettings, race.network), epochs=race.epochs, seed=race.seed)
+    print(f"{race.network}, {precision}")
+    result = seconds_to_target(ours, faces, race.target, precision)
+    if result is None:
+        raise SystemExit(f"{race.network} does not reach {race.target} in {race.epochs} epochs")
+    seconds, epochs = result
+
+    report = replace(REPORT, seed=race.seed)
+    said = f"extrapolated from an epoch of {race.report_faces:,} faces to {report.epochs} epochs"
+    print("the report's recipe, float32")
+    if race.whole:
+        reached = seconds_to_target(report, faces, race.target, "float32")
+        if reached is None:
+            raise SystemExit(f"the report's recipe does not reach {race.target}")
+        theirs, said = reached[0], f"reached after {reached[1]} epochs"
+    else:
+        theirs = extrapolated(report, faces, race.report_faces)
+
+    table = Table("side", "minutes", "ratio", "how", title=f"to {race.target:.1%} on validation")
+    table.add_row(race.network, f"{seconds / 60:.1f}", "1", f"reached after {epochs} epochs")
+    table.add_row("the report's recipe", f"{theirs / 60:.1f}", f"{theirs / seconds:.0f}", said)
+    Console(width=120).print(table, f"{processor()}, Keras {keras.__version__}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Race))
