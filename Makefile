@@ -10,6 +10,7 @@ help: ## List the commands
 .PHONY: demo
 demo: $(VENV)/installed ## Ingest, train and evaluate drawn faces: installs everything, 3 minutes
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . --env-manager local $(DEMO)
+	$(BIN)/python -m pipeline.predict --runs models/compact.keras,latest
 
 # Settings that suit 400 drawn faces: few steps an epoch ask for small batches and a larger rate.
 DEMO := -P width=0.25 -P dropout=0.1 -P l2=0.001 -P batch_size=16 -P lr=0.001 -P epochs=50 -P patience=0

@@ -24,7 +24,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
     from pipeline import dataset, evaluation, figures, networks, records, tracking
 
-    file, trained_by = _model(settings.run)
+    file, trained_by = find_model(settings.run)
     address = _dataset_address(settings, trained_by)
     faces = dataset.load(records.dataset_folder(address))
     images, labels = faces.part(dataset.SPLITS.index(settings.split))
@@ -56,7 +56,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     return run.id
 
 
-def _model(run: str) -> tuple[Path, str | None]:
+def find_model(run: str) -> tuple[Path, str | None]:
     """The .keras file of a run's id, a model address or a file, and the run that trained it."""
     from pipeline import records
 

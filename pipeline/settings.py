@@ -233,6 +233,16 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class PredictSettings:
+    """Say what networks read in a few faces."""
+
+    runs: str = "models/compact.keras"
+    """What evaluate takes as `run`; several with commas between."""
+    faces: str = "sample"
+    """sample (a drawn face of each class), or a picture of one face, cut close."""
+
+
+@dataclass(frozen=True)
 class MainSettings(Training):
     """Ingest a source, train on it and evaluate, in one go. `seed` serves all three."""
 

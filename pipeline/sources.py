@@ -70,7 +70,7 @@ def read_folders(folder: Path) -> Faces:
         )
     images = np.empty((len(pictures), SIDE, SIDE), np.uint8)
     for i, (path, _, _) in enumerate(track(pictures, "reading pictures", transient=True)):
-        images[i] = _read_picture(path)
+        images[i] = read_picture(path)
     codes = np.array([codes for _, *codes in pictures], np.uint8)
     return Faces(images, codes[:, 0].copy(), codes[:, 1].copy())
 
@@ -99,7 +99,8 @@ def _visible_folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def read_picture(path: str | Path) -> np.ndarray:
+    """A picture as (48, 48) grey levels. Raises InputError if it can't be read."""
     try:
         with Image.open(path) as picture:
             grey = picture.convert("L")

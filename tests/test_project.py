@@ -18,7 +18,7 @@ COMMANDS = {
 }
 
 # Who may import what, besides the standard library; nobody below may import the entry points.
-ENTRY_POINTS = {"ingest", "train", "evaluate", "main"}
+ENTRY_POINTS = {"ingest", "train", "evaluate", "main", "predict"}
 LAYERS = {
     "settings": set(),
     "dataset": {"settings"},
