@@ -46,11 +46,11 @@ def test_a_moved_face_is_the_face_elsewhere(images: NDArray[np.uint8]) -> None:
         assert min(errors) < np.median(errors) / 1.5
 
 
-@pytest.mark.parametrize("change", [{"zoom": 0.2}, {"rotate": 20.0}])
+@pytest.mark.parametrize("settings", [Training(zoom=0.2), Training(rotate=20.0)])
 def test_a_scaled_or_turned_face_keeps_its_middle(
-    images: NDArray[np.uint8], change: dict[str, float]
+    images: NDArray[np.uint8], settings: Training
 ) -> None:
-    changed, _ = augment(images, replace(PLAIN, **change))
+    changed, _ = augment(images, settings)
     difference = np.abs(changed.astype(float) - images).mean(axis=(0, 3))
     assert difference[22:26, 22:26].mean() < difference[[0, -1]].mean()
     assert difference.max() > 5
