@@ -30,6 +30,8 @@ from benchmarks.record_curves import BATCH_SIZES, EPOCHS, FILE, LRS, OPTIMIZERS
 from search.strategy import make_pruner, make_sampler, sampler_seed, silence_optuna
 
 Curves = dict[tuple[str, int, float], NDArray[np.float64]]
+AFTER = (100, 200, 400)
+RANDOM = ("random", "random, full length")
 HALF_STEP = 3**0.5  # learning rates are a factor of 3 apart
 SHORTEST = EPOCHS // 5
 
@@ -49,23 +51,27 @@ class Method:
     sampler: Callable[[int, int], BaseSampler]
     """From the study's seed and the number of its trials."""
     pruner: Callable[[], BasePruner]
-    fixed_epochs: bool = False
-    """Train every trial to the end, as a grid does."""
+    full_length: bool = False
+    """Give every trial the most epochs, instead of searching their number too."""
 
 
 METHODS = {
     "ours": Method(
         lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials)),
         lambda: make_pruner("halving", EPOCHS),
+        full_length=True,
     ),
     "Optuna's defaults": Method(lambda seed, _: TPESampler(seed=seed), MedianPruner),
     "random": Method(lambda seed, _: RandomSampler(seed=seed), NopPruner),
+    "random, full length": Method(
+        lambda seed, _: RandomSampler(seed=seed), NopPruner, full_length=True
+    ),
     "grid, shuffled": Method(
         lambda seed, _: GridSampler(
             {"lr": LRS, "batch_size": BATCH_SIZES, "optimizer": OPTIMIZERS}, seed=seed
         ),
         NopPruner,
-        fixed_epochs=True,
+        full_length=True,
     ),
 }
 
@@ -111,15 +117,15 @@ def best_by_epoch(method: Method, curves: Curves, seed: int, epochs: int) -> NDA
 
 def trained(trial: optuna.Trial, method: Method, curves: Curves) -> Iterator[float]:
     """The validation accuracy of each epoch of a trial, until it ends or is pruned."""
-    if method.fixed_epochs:
+    shortest = EPOCHS if method.full_length else SHORTEST
+    epochs = trial.suggest_int("epochs", shortest, EPOCHS)
+    if method is METHODS["grid, shuffled"]:
         point = (
             trial.suggest_categorical("optimizer", OPTIMIZERS),
             trial.suggest_categorical("batch_size", BATCH_SIZES),
             trial.suggest_categorical("lr", LRS),
         )
-        epochs = EPOCHS
     else:
-        epochs = trial.suggest_int("epochs", SHORTEST, EPOCHS)
         batch_size = trial.suggest_int("batch_size", min(BATCH_SIZES), max(BATCH_SIZES), log=True)
         lr = trial.suggest_float("lr", min(LRS) / HALF_STEP, max(LRS) * HALF_STEP, log=True)
         optimizer = trial.suggest_categorical("optimizer", OPTIMIZERS)
@@ -148,22 +154,29 @@ def main(replay: Replay) -> None:
     grid_best = max(curve.max() for curve in curves.values())
     grid_epochs = len(curves) * EPOCHS
     table = Table(
-        "method", "epochs to within 1 point of the grid's best (median)", "reached it exactly",
-        *(f"best after {e}" for e in (50, 100, 200)), "minus random after 200 (95 %)",
+        "method", "epochs to within 1 point of the grid's best (median)", "epochs to it exactly",
+        *(f"best after {e}" for e in AFTER),
+        *(f"minus {name} after 200 (95 %)" for name in RANDOM),
         title=f"the whole grid: best {grid_best:.3f} in {grid_epochs:,} epochs",
     )  # fmt: skip
     for name, best in results.items():
-        difference = best[:, 199] - results["random"][:, 199]
-        low, high = interval(difference)
         table.add_row(
             name,
             median_epochs(best, grid_best - 0.01),
             median_epochs(best, grid_best),
-            *(f"{best[:, e - 1].mean():.3f}" for e in (50, 100, 200)),
-            "" if name == "random" else f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})",
+            *(f"{best[:, e - 1].mean():.3f}" for e in AFTER),
+            *(
+                "" if name == other else gained(best[:, 199] - results[other][:, 199])
+                for other in RANDOM
+            ),
         )
-    Console(width=150).print(table, f"{replay.repeats} repeats")
+    Console(width=170).print(table, f"{replay.repeats} repeats")
     draw(results, grid_best, replay.picture)
+
+
+def gained(difference: NDArray[np.float64]) -> str:
+    low, high = interval(difference)
+    return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def median_epochs(best: NDArray[np.float64], wanted: float) -> str:
@@ -176,7 +189,7 @@ def median_epochs(best: NDArray[np.float64], wanted: float) -> str:
 def draw(results: dict[str, NDArray[np.float64]], grid_best: float, file: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    colors = ("#1f6fb4", "#d9822b", "#777777", "#3a923a")
+    colors = ("#1f6fb4", "#d9822b", "#aaaaaa", "#555555", "#3a923a")
     for (name, best), color in zip(results.items(), colors, strict=True):
         epochs = np.arange(1, best.shape[1] + 1)
         bounds = np.array([interval(column) for column in best.T[::10]]).T

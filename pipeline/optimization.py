@@ -44,7 +44,8 @@ def make_optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer
     optimizers = keras.optimizers
     constant = settings.schedule == "constant" and not settings.warmup
     lr = settings.lr if constant else Schedule(settings, steps)
-    average = {"use_ema": settings.averaging > 0, "ema_momentum": settings.averaging}
+    decay = 1 - 1 / max(1.0, settings.averaging * steps)
+    average = {"use_ema": settings.averaging > 0, "ema_momentum": decay}
     match settings.optimizer:
         case "adam":
             return optimizers.Adam(lr, **average)

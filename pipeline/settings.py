@@ -94,7 +94,8 @@ class Training:
     warmup: float = 0.0
     """Share of the training in which the learning rate rises to its peak, in [0, 1)."""
     averaging: float = 0.0
-    """Decay a step of the moving average of the weights, which validates and is kept; 0: none."""
+    """Share of the training over which weights are averaged, exponentially; the average validates
+    and is kept. In [0, 1); 0 keeps the weights themselves."""
     loss: LossName = "cross_entropy"
     """Loss to minimise (docs/training.md)."""
     label_smoothing: float = 0.0
@@ -188,7 +189,7 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
         "weight_decay": 0.03,
         "schedule": "cosine",
         "warmup": 0.1,
-        "averaging": 0.998,
+        "averaging": 0.06,
         "label_smoothing": 0.1,
         "dropout": 0.2,
         "l2": 0.0,

@@ -51,7 +51,7 @@ def make_space(settings: SearchSettings) -> Space:
             "kernel": CategoricalDistribution((3, 5)),
             "schedule": CategoricalDistribution(get_args(ScheduleName)),
             "warmup": FloatDistribution(0.0, 0.3),
-            "averaging": CategoricalDistribution((0.0, 0.99, 0.998)),
+            "averaging": FloatDistribution(0.0, 0.1),
             "flip": CategoricalDistribution((False, True)),
             "shift": IntDistribution(0, 6),
             "zoom": FloatDistribution(0.0, 0.2),
@@ -70,11 +70,19 @@ def make_space(settings: SearchSettings) -> Space:
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Point:
-    """A value from the study's sampler for every parameter that applies."""
+    """A value for every parameter that applies: the trial's own, or from the study's sampler.
+
+    A proposal of the sampler has the most epochs. A long training holds every shorter one, so the
+    pruner and the best epoch find the length for nothing (DECISIONS.md has what guessing it costs).
+    """
+    own = trial.study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params", {})
     point: Point = {}
     for name, bounds in space.items():
-        if _applies(name, point):
-            point[name] = _suggest(trial, name, bounds)
+        if not _applies(name, point):
+            continue
+        if name == "epochs" and name not in own and isinstance(bounds, IntDistribution):
+            bounds = IntDistribution(bounds.high, bounds.high)
+        point[name] = _suggest(trial, name, bounds)
     return point
 
 

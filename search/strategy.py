@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial
 
 from pipeline.settings import PrunerName, SamplerName
 
-REDUCTION = 3
-"""Successive halving lets the best of every 3 trials at a rung go on (Li et al. 2018, ASHA)."""
+REDUCTION = 2
+"""Successive halving lets the better half of the trials at a rung go on (Li et al. 2018, ASHA)."""
 RANDOM_TRIALS = 10
 """Trials before TPE trusts what it has seen (Optuna's default)."""
 
@@ -79,11 +79,12 @@ class BestSoFar(BasePruner):
 
 
 def rungs(most_epochs: int) -> list[int]:
-    """Epochs at which `halving` compares trials: a ninth and a third of the most; 9 and 27 of 75.
+    """Epochs at which `halving` compares trials: a third and two thirds of the most.
 
-    The ninth is rounded up, so that no third rung ends a training that is nearly through.
+    That is 25 and 50 of 75. The third is rounded up, so that no third rung ends a training that is
+    nearly through.
     """
-    first = -(-most_epochs // REDUCTION**2)
+    first = -(-most_epochs // 3)
     return [epoch for epoch in (first, first * REDUCTION) if epoch < most_epochs] or [first]
 
 

@@ -190,7 +190,7 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
 
 
 def test_averaged_weights_validate_and_are_kept(dataset: Dataset) -> None:
-    fitted = fit(dataset, network="compact", averaging=0.9, epochs=3, views="one", side=48)
+    fitted = fit(dataset, network="compact", averaging=0.3, epochs=3, views="one", side=48)
     images, labels = dataset.part(VALIDATION)
     predicted = networks.predict(fitted.model, images).argmax(axis=1)
     assert np.mean(predicted == labels) == pytest.approx(fitted.best_val_accuracy)
