@@ -5,6 +5,7 @@ python -m pipeline.train --network report --epochs 60 --batch_size 16
 python -m pipeline.train --resume RUN_ID                   after Ctrl-C, or a crash
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,7 +57,10 @@ def fit(
     self_test: bool = True,
     **options: Any,
 ) -> "Fitted":
-    """`training.fit` on this computer; what computes and every epoch are put on record."""
+    """`training.fit` on this computer; what computes and every epoch are put on record.
+
+    So are the seconds that this took, as `recording_seconds`.
+    """
     from pipeline import device, training
 
     computer = device.describe(device.use_threads(settings.threads))
@@ -65,9 +69,21 @@ def fit(
     run.tag(precision=precision, **about)
     if self_test:
         device.self_test(precision)
-    return training.fit(
-        settings, faces, precision=precision, on_epoch=[run.log_epoch, *on_epoch], **options
-    )
+    recording = 0.0
+
+    def record(epoch: int, logs: dict[str, float]) -> None:
+        nonlocal recording
+        began = time.perf_counter()
+        try:
+            for call in (run.log_epoch, *on_epoch):
+                call(epoch, logs)
+        finally:
+            recording += time.perf_counter() - began
+
+    try:
+        return training.fit(settings, faces, precision=precision, on_epoch=[record], **options)
+    finally:
+        run.log_metrics({"recording_seconds": recording})
 
 
 def _resumed(settings: TrainSettings) -> TrainSettings:

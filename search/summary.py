@@ -122,7 +122,7 @@ The value in the search is the best of many, so it flatters; the mean over fresh
 
 ## What it cost
 
-{_cost(table, settings)}
+{_cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
     return text
@@ -151,8 +151,8 @@ def _what_mattered(shares: Mapping[str, float]) -> str:
     )
 
 
-def _cost(table: pd.DataFrame, settings: SearchSettings) -> str:
-    """Epochs and hours of the trials, and epochs against the report's whole grid."""
+def _cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
+    """Epochs and hours of the trials, what the record took, and the report's whole grid."""
     epochs, hours = int(table["epochs"].sum()), table["seconds"].sum() / 3600
     states = table["state"].value_counts()
     counts = ", ".join(f"{n} {pictures.word(state)}" for state, n in states.items())
@@ -164,8 +164,18 @@ def _cost(table: pd.DataFrame, settings: SearchSettings) -> str:
         f"Those that did not fail asked for {asked:,}; ending early saved "
         f"{1 - ended['epochs'].sum() / asked:.0%} of them. "
         f"The report's 13 settings at this length take {whole:,} epochs "
-        f"({epochs / whole:.2f} times as many were spent)."
+        f"({epochs / whole:.2f} times as many were spent). Putting epochs on record, and asking "
+        f"the pruner, took {_recording(parent):.1%} of the trials' time."
     )
+
+
+def _recording(parent: Run) -> float:
+    """Share of the time of a study's ended trials that their record took."""
+    trials = records.search(f"tags.step = 'trial' and tags.mlflow.parentRunId = '{parent.id}'")
+    told = [t for t in trials if t.info.end_time and "recording_seconds" in t.data.metrics]
+    seconds = sum(t.info.end_time - t.info.start_time for t in told) / 1000
+    recording = sum(t.data.metrics["recording_seconds"] for t in told)
+    return recording / seconds if seconds else 0.0
 
 
 def _worker(trial: FrozenTrial) -> str | None:
