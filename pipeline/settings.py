@@ -273,10 +273,10 @@ class SearchSettings:
     """Database of the study, as an SQLAlchemy address. Workers on other machines give the same."""
     data: str = LATEST
     """A dataset folder, an ingest run's id, or latest: the study's own, else the newest ingest."""
-    network: NetworkName = "report"
+    network: NetworkName = "compact"
     """Network to train, by name (docs/training.md)."""
-    width: float = 0.1
-    """Factor on the network's channels: 0.1 is quick, on the sample above all; 1 is published."""
+    width: float = 0.25
+    """Factor on the network's channels: 0.25 is quick, on the sample above all; 1 is the whole."""
     epochs: int = 24
     """Most epochs of a trial. The grid's own, up to 75, are scaled to it."""
     faces: int = 0
