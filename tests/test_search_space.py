@@ -95,7 +95,7 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
         return 15
 
     assert train(0.5) == 15
-    assert [train(0.3) for _ in range(3)] == [5, 5, 5]
+    assert [train(level) for level in (0.3, 0.2, 0.1)] == [5, 5, 5]
     assert train(0.6) == 15
 
 
