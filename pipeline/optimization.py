@@ -11,11 +11,12 @@ from pipeline.settings import Training
 
 
 def learning_rate_at(settings: Training, progress: Any) -> Any:
-    """Learning rate once the share `progress` in [0, 1] of a training is done; a number or tensor.
+    """Learning rate once the share `progress` in [0, 1] of a training is done; a scalar tensor.
 
     It rises from 0 by a straight line over `settings.warmup`. Then it is constant, or falls to 0 by
     half a cosine (Loshchilov & Hutter 2017) or, in one_cycle, by a straight line (Smith 2018).
     """
+    progress = ops.convert_to_tensor(progress, "float32")
     rise = ops.minimum(progress / settings.warmup, 1.0) if settings.warmup else 1.0
     after = ops.clip((progress - settings.warmup) / (1 - settings.warmup), 0.0, 1.0)
     match settings.schedule:

@@ -72,7 +72,9 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     assert run.data.params == {k: str(v) for k, v in vars(quick(data)).items()}
     for name in PER_EPOCH:
         assert [m.step for m in MlflowClient().get_metric_history(run_id, name)] == [1, 2]
-    assert {"best_val_accuracy", "best_epoch"} == set(run.data.metrics) - PER_EPOCH
+    assert {"best_val_accuracy", "best_epoch", "recording_seconds"} == set(
+        run.data.metrics
+    ) - PER_EPOCH
     assert artifacts(run_id) == {
         "curves.png", "network.txt", "classification_report.txt", "classification_report.json",
         "confusion_matrix.png", "confusion_matrix.csv",
