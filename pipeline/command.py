@@ -43,18 +43,18 @@ def _parse(settings_class: type[Settings]) -> Settings:
     """Settings from sys.argv; tyro's own boxes of several lines become an `InputError` of one."""
     # on_parse_error is tyro's documented hook for this, private until it settles (tyro 1.0.17).
     with on_parse_error(_raise_one_line):
-        return tyro.cli(settings_class, use_underscores=True, **_defaults(settings_class))
+        return tyro.cli(settings_class, default=_defaults(settings_class), use_underscores=True)
 
 
-def _defaults(settings_class: type[Settings]) -> dict[str, Settings]:
-    """For a training, tyro's `default`: the recipe of the network in sys.argv."""
+def _defaults(settings_class: type[Settings]) -> Any:
+    """For a training, the recipe of the network in sys.argv; else the class has its own."""
     if issubclass(settings_class, Training):
         # An equals sign, or a blank: --network=compact, --network compact.
         words = [part for word in sys.argv[1:] for part in word.split("=", 1)]
         for option, value in itertools.pairwise(words):
             if option == "--network" and value in RECIPES:
-                return {"default": recipe(settings_class, value)}
-    return {}
+                return recipe(settings_class, value)
+    return tyro.MISSING_NONPROP
 
 
 def _raise_one_line(event: ParseErrorEvent) -> None:
