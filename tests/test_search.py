@@ -20,7 +20,7 @@ from pipeline.dataset import Dataset, save
 from pipeline.settings import SearchSettings
 from search import process, space, storage
 
-SMALL = {"width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
+SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -93,13 +93,13 @@ def assert_accounted_for(trials: int) -> None:
 def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     start: Start, data: Path
 ) -> None:
-    study = start(data=data, trials=3, **SMALL | {"epochs": 12})
+    study = start(data=data, trials=2, **SMALL | {"epochs": 12})
     victim = wait_for(training_process)
     os.kill(int(str(victim)), signal.SIGKILL)
     output, errors = study.communicate(timeout=120)
     assert study.returncode == 0, errors
 
-    assert_accounted_for(3)
+    assert_accounted_for(2)
     trials = stored_study().trials
     [killed] = [t for t in trials if "killed by SIGKILL" in t.user_attrs.get("error", "")]
     [repeat] = [t for t in trials if storage.retry_history(t) == [killed.number]]
