@@ -93,13 +93,13 @@ def assert_accounted_for(trials: int) -> None:
 def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     start: Start, data: Path
 ) -> None:
-    study = start(data=data, trials=2, **SMALL | {"epochs": 12})
+    study = start(data=data, trials=3, **SMALL | {"epochs": 12})
     victim = wait_for(training_process)
     os.kill(int(str(victim)), signal.SIGKILL)
     output, errors = study.communicate(timeout=120)
     assert study.returncode == 0, errors
 
-    assert_accounted_for(2)
+    assert_accounted_for(3)
     trials = stored_study().trials
     [killed] = [t for t in trials if "killed by SIGKILL" in t.user_attrs.get("error", "")]
     [repeat] = [t for t in trials if storage.retry_history(t) == [killed.number]]
