@@ -17,7 +17,7 @@ DEMO := -P width=0.25 -P dropout=0.1 -P l2=0.001 -P batch_size=16 -P lr=0.001 -P
 
 .PHONY: test
 test: $(VENV)/installed-test ## Run the test suite
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 .PHONY: lint
 lint: $(VENV)/installed-test ## Check style and types
