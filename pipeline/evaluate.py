@@ -24,7 +24,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
     from pipeline import dataset, evaluation, figures, networks, records, tracking
 
-    file, trained_by = find_model(settings.run)
+    file, trained_by = records.model_file(settings.run)
     address = _dataset_address(settings, trained_by)
     faces = dataset.load(records.dataset_folder(address))
     images, labels = faces.part(dataset.SPLITS.index(settings.split))
@@ -54,15 +54,6 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     print(f"the {settings.split} split of this dataset had been evaluated {looks} times before")
     print(f"evaluate run {run.id}")
     return run.id
-
-
-def find_model(run: str) -> tuple[Path, str | None]:
-    """The .keras file of a run's id, a model address or a file, and the run that trained it."""
-    from pipeline import records
-
-    if run.endswith(".keras") or ":/" in run:
-        return records.model_file(run)
-    return records.model_file(f"runs:/{records.find(run, 'train', 'trial').info.run_id}/model")
 
 
 def _dataset_address(settings: EvaluateSettings, trained_by: str | None) -> str:

@@ -18,15 +18,14 @@ def predict(settings: PredictSettings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline import networks
+    from pipeline import networks, records
     from pipeline.dataset import CLASSES
-    from pipeline.evaluate import find_model
 
     images, names = _faces(settings.faces)
     table = Table("face")
     answers = []
     for run in settings.runs.split(","):
-        file, _ = find_model(run)
+        file, _ = records.model_file(run)
         answers.append(networks.predict(networks.load(file), images))
         table.add_column(run)
     for row, name in enumerate(names):
@@ -44,7 +43,9 @@ def _faces(faces: str) -> "tuple[np.ndarray, list[str]]":
 
     if faces != "sample":
         return sources.read_picture(faces)[np.newaxis, ..., np.newaxis], [faces]
-    images, labels = sample.draw(seed=1)  # another seed than the demo's network was trained on
+    images, labels = sample.draw(
+        count=70, seed=1
+    )  # another seed than the demo's network was trained on
     first = [int(np.argmax(labels == code)) for code in range(len(CLASSES))]
     return images[first][..., np.newaxis], [f"drawn as {name}" for name in CLASSES]
 

@@ -126,14 +126,17 @@ def dataset_of(run_id: str) -> str:
 
 
 def model_file(address: str) -> tuple[Path, str | None]:
-    """The .keras file behind a model address, and the id of the run that trained it, if known.
+    """The .keras file behind an address, and the id of the run that trained it, if known.
 
-    `address` is a .keras file, or an address of MLflow's: runs:/ID/model, models:/NAME@ALIAS, ….
+    `address` is a .keras file, a train run's id or latest, or an address of MLflow's:
+    runs:/ID/model, models:/NAME@ALIAS, ….
     """
     if address.endswith(".keras"):
         if not Path(address).is_file():
             raise InputError(f"{address}: no such file")
         return Path(address), None
+    if ":/" not in address:
+        address = f"runs:/{find(address, 'train', 'trial').info.run_id}/model"
     use_store()
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
