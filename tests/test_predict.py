@@ -1,0 +1,32 @@
+"""What a person asks of a trained network: a word for a face."""
+
+from PIL import Image
+
+from pipeline.sample import draw
+from tests.conftest import ROOT, Command
+
+COMPACT = ROOT / "models" / "compact.keras"
+
+
+def test_the_network_in_models_says_a_word_for_each_drawn_face(command: Command) -> None:
+    done = command("pipeline.predict", runs=COMPACT)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "drawn as" in line]
+    assert len(rows) == 7
+    assert "surprise" in next(row for row in rows if "drawn as surprise" in row).split("│")[2]
+
+
+def test_a_picture_of_ones_own_gets_a_word_and_a_bad_one_a_line(command: Command) -> None:
+    Image.fromarray(draw(count=1)[0][0]).resize((200, 200)).convert("RGB").save("me.png")
+    done = command("pipeline.predict", runs=COMPACT, faces="me.png")
+    assert done.returncode == 0, done.stderr
+    assert "me.png" in done.stdout
+    assert "%" in done.stdout
+
+    done = command("pipeline.predict", runs=COMPACT, faces="nobody.png")
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert errors == [
+        "error: nobody.png can't be read as a picture: [Errno 2] No such file or directory: "
+        "'nobody.png'; replace or remove it"
+    ]
