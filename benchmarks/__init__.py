@@ -2,6 +2,8 @@
 
 import os
 
+import pipeline  # noqa: F401  # before Keras: it settles what TensorFlow reads at its import
+
 
 def processor() -> str:
     """The processor and its cores, to stand under every table."""
