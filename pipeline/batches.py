@@ -8,12 +8,16 @@ from pipeline import augmentation
 from pipeline.dataset import CLASSES, SIDE, TRAIN, Dataset
 from pipeline.settings import Training
 
+# With more than one worker Keras fetches batches ahead by itself. With one it leaves that to tf.data,
+# whose tuning thread, TensorFlow 2.21, keeps the end of an epoch waiting for seconds.
+WORKERS = 2
+
 
 class Batches(keras.utils.PyDataset):
     """One split, as it is: images (b, 48, 48, 1) uint8 and one-hot labels (b, 7) float32."""
 
     def __init__(self, dataset: Dataset, split: int, batch_size: int) -> None:
-        super().__init__()
+        super().__init__(workers=WORKERS)
         self.images, labels = dataset.part(split)
         self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.batch_size = batch_size
@@ -47,14 +51,14 @@ class TrainBatches(Batches):
         do it: it is also called before the first epoch (3.15)."""
         self.epoch = epoch
         self.side = side_at(self.settings, epoch)
-        rng = np.random.default_rng([self.settings.seed, epoch])
+        rng = np.random.default_rng([self.settings.seed, 0, epoch])
         self.order = rng.permutation(len(self.images))
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         images, targets = super().__getitem__(index)
         if augmentation.is_plain(self.settings, self.side):
             return images, targets
-        rng = np.random.default_rng([self.settings.seed, self.epoch, index])
+        rng = np.random.default_rng([self.settings.seed, 1, self.epoch, index])
         # Every other epoch mirrors a face, so that any two in a row show both sides (Jordan 2024).
         mirrored = (self.rows(index) + self.epoch) % 2 == 1
         return augmentation.augment(
