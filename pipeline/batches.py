@@ -8,8 +8,8 @@ from pipeline import augmentation
 from pipeline.dataset import CLASSES, SIDE, TRAIN, Dataset
 from pipeline.settings import Training
 
-# With more than one worker Keras fetches batches ahead by itself. With one it leaves that to tf.data,
-# whose tuning thread, TensorFlow 2.21, keeps the end of an epoch waiting for seconds.
+# With more than one worker Keras fetches batches ahead by itself. With one it leaves that to
+# tf.data, whose tuning thread (TensorFlow 2.21) keeps the end of an epoch waiting for seconds.
 WORKERS = 2
 
 
