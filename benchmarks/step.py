@@ -1,0 +1,179 @@
+"""Where a training step's time goes on a CPU, before and after what makes it fast.
+
+    python -m benchmarks.step --data INGEST_RUN_ID_OR_FOLDER
+
+Each row is a process of its own that trains the network: without oneDNN (what TensorFlow chooses
+on a processor without AVX-512), with it, and in bfloat16 where the processor computes in it; with
+faces of 48 pixels and of 32. TensorFlow's profiler then traces a few steps, and the operations'
+seconds are summed by kind. The second table is the input alone, on one core.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import processor
+from pipeline import dataset, device, networks, records, training
+from pipeline.batches import TrainBatches
+from pipeline.dataset import Dataset
+from pipeline.optimization import make_loss, make_optimizer
+from pipeline.settings import SIDE, NetworkName, Precision, TrainSettings, recipe
+
+REST = "rest"
+STEPS = 8  # that are traced
+INSIDE = "StatefulPartitionedCall/"  # begins the name of every operation of a compiled step
+KINDS = {  # by a part of an operation's name, which holds its layer's
+    "Conv2DBackpropFilter": "gradients of filters",
+    "/conv2d": "other convolution",
+    "/batch_normalization": "batch normalisation",
+    "/adam": "optimizer",
+}
+INPUTS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "flip": {"flip": True},
+    "shift, zoom, rotate": {"shift": 3, "zoom": 0.1, "rotate": 10.0},
+    "erase": {"erase": 12},
+    "mixup": {"mixup": 0.2},
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    data: str = "latest"
+    """A dataset folder, an ingest run's id, or latest."""
+    network: NetworkName = "compact"
+    """Network to train."""
+    faces: int = 3000
+    """Training faces of a row."""
+    row: Literal["all", "one"] = "all"
+    """one: what a row's process runs."""
+    precision: Precision = "float32"
+    """Of that row."""
+    side: int = SIDE
+    """Of that row's faces, in pixels."""
+
+
+def main(profile: Profile) -> None:
+    if profile.row == "one":
+        print(json.dumps(measure(profile)))
+        return
+    rows = Table("oneDNN", "precision", "side", "faces/s", "where the time goes")
+    for onednn, precision in _configurations():
+        for side in (SIDE, 32):
+            row = replace(profile, row="one", precision=precision, side=side)
+            found = _in_a_process(row, onednn)
+            shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found["shares"].items())
+            rows.add_row(onednn, precision, str(side), f"{found['speed']:.0f}", shares)
+    inputs = Table("input", "faces/s")
+    for name, speed in _inputs(profile):
+        inputs.add_row(name, f"{speed:,.0f}")
+    Console(width=130).print(rows, inputs, f"{profile.network}, {processor()}")
+
+
+def _configurations() -> list[tuple[str, Precision]]:
+    rows: list[tuple[str, Precision]] = [("off", "float32"), ("on", "float32")]
+    if device.describe(0).bfloat16:
+        rows.append(("on", "bfloat16"))
+    return rows
+
+
+def _in_a_process(row: Profile, onednn: str) -> dict[str, Any]:
+    options = [word for name, value in asdict(row).items() for word in (f"--{name}", str(value))]
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1" if onednn == "on" else "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.step", *options],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(row: Profile) -> dict[str, Any]:
+    """Faces a second after the first epoch, and the share of each kind of operation."""
+    faces = _faces(row)
+    settings = replace(
+        recipe(TrainSettings, row.network), epochs=2, side=row.side, grow_at=1.0, faces=row.faces
+    )
+    speeds: list[float] = []
+    training.fit(
+        settings,
+        faces,
+        precision=row.precision,
+        on_epoch=[lambda epoch, logs: speeds.append(logs["images_per_second"])],
+    )
+    return {"speed": speeds[-1], "shares": _shares(settings, faces, row.precision)}
+
+
+def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str, float]:
+    batches = TrainBatches(faces, settings)
+    model = networks.build(settings, precision=precision)
+    model.compile(make_optimizer(settings, steps=100), make_loss(settings))
+    few = [batches[index] for index in range(STEPS)]
+    images, targets = (np.concatenate(part) for part in zip(*few, strict=True))
+    train = functools.partial(model.fit, images, targets, settings.batch_size, verbose=0)
+    train()  # what is done once is no part of a step
+    seconds = dict.fromkeys([*KINDS.values(), REST], 0.0)
+    for operation, duration in _traced(train):
+        seconds[_kind(operation)] += duration
+    return {kind: part / sum(seconds.values()) for kind, part in seconds.items()}
+
+
+def _traced(run: Callable[[], Any]) -> Iterator[tuple[str, float]]:
+    """Name and seconds of every operation that TensorFlow computes in `run`."""
+    # Keras has no word for a profile, and its format no reader but TensorFlow's own.
+    from tensorflow.profiler import experimental as profiler
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    with tempfile.TemporaryDirectory() as folder:
+        with profiler.Profile(folder):
+            run()
+        for file in Path(folder).rglob("*.xplane.pb"):
+            for plane in xplane_pb2.XSpace.FromString(file.read_bytes()).planes:
+                for line in plane.lines:
+                    for event in line.events:
+                        name = plane.event_metadata[event.metadata_id].name
+                        if name.startswith(INSIDE):
+                            yield name, event.duration_ps / 1e12
+
+
+def _kind(operation: str) -> str:
+    return next((kind for part, kind in KINDS.items() if part in operation), REST)
+
+
+def _inputs(profile: Profile) -> Iterator[tuple[str, float]]:
+    faces = _faces(profile)
+    whole = recipe(TrainSettings, profile.network)
+    rows = {name: TrainSettings(**change) for name, change in INPUTS.items()}
+    rows[f"{profile.network}'s recipe"] = whole
+    rows["the same at 48 pixels"] = replace(whole, side=SIDE)
+    for name, settings in rows.items():
+        batches = TrainBatches(faces, replace(settings, batch_size=whole.batch_size))
+        batches[0]  # numba compiles
+        began = time.perf_counter()
+        for index in range(len(batches)):
+            batches[index]
+        yield name, len(batches.images) / (time.perf_counter() - began)
+
+
+def _faces(profile: Profile) -> Dataset:
+    faces = dataset.load_without_test(records.dataset_folder(profile.data))
+    return dataset.fewer(faces, profile.faces, seed=0)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Profile))
