@@ -71,15 +71,19 @@ class Dataset:
         return self.images[rows][..., np.newaxis], self.labels[rows]
 
 
-def assemble(faces: Faces, *, source: str, policy: str, seed: int) -> Dataset:
+def assemble(
+    faces: Faces, *, source: str, policy: str, seed: int, validation: float = 0.1
+) -> Dataset:
     """Split `faces` by `policy` and describe the result.
 
+    `validation` is the share of the training faces that is held out where the source has no split
+    for it.
     Raises InputError where the source has no official split, or a class is absent from train.
     """
     split = (
-        split_at_random(len(faces.labels), seed)
+        split_at_random(len(faces.labels), seed, validation)
         if policy == "report"
-        else split_officially(faces, source, seed)
+        else split_officially(faces, source, seed, validation)
     )
     counts = _count_classes(faces.labels, split, dict(enumerate(SPLITS)))
     if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
@@ -89,6 +93,7 @@ def assemble(faces: Faces, *, source: str, policy: str, seed: int) -> Dataset:
     about = {
         "source": source,
         "policy": policy,
+        "validation": validation,
         "seed": seed,
         "classes": list(CLASSES),
         "source_counts": _count_classes(faces.labels, faces.split, SOURCE_SPLITS),
@@ -107,25 +112,25 @@ def _count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[s
     }
 
 
-def split_at_random(count: int, seed: int) -> Bytes:
-    """The report's policy: a tenth for test, then a tenth of the rest for validation, unstratified.
+def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
+    """The report's policy: a tenth for test, then a share of the rest for validation, unstratified.
 
     35,887 faces become 29,068 / 3,230 / 3,589, the report's own sizes.
     """
     if count < 10:
         raise InputError(f"{count} faces are too few to split; at least 10 are needed")
     rest, test = train_test_split(np.arange(count), test_size=0.1, random_state=seed)
-    _, validation = train_test_split(rest, test_size=0.1, random_state=seed)
+    _, held_out = train_test_split(rest, test_size=validation, random_state=seed)
     split = np.full(count, TRAIN, np.uint8)
-    split[test], split[validation] = TEST, VALIDATION
+    split[test], split[held_out] = TEST, VALIDATION
     return split
 
 
-def split_officially(faces: Faces, source: str, seed: int) -> Bytes:
+def split_officially(faces: Faces, source: str, seed: int, validation: float) -> Bytes:
     """The source's own split.
 
     Where it has no validation or no test rows beside its training rows, the rows that it holds out
-    are test, and a tenth of train, stratified by class, is validation.
+    are test, and the share `validation` of train, stratified by class, is validation.
     """
     held_out = np.isin(faces.split, (VALIDATION, TEST))
     if np.any(faces.split == UNASSIGNED) or not held_out.any():
@@ -134,17 +139,22 @@ def split_officially(faces: Faces, source: str, seed: int) -> Bytes:
     if not (np.any(split == VALIDATION) and np.any(split == TEST)):
         split[held_out] = TEST
         train = np.flatnonzero(split == TRAIN)
-        split[_stratified_tenth(train, faces.labels[train], seed, source)] = VALIDATION
+        labels = faces.labels[train]
+        split[_stratified_share(train, labels, validation, seed, source)] = VALIDATION
     return split
 
 
-def _stratified_tenth(rows: NDArray[np.intp], labels: Bytes, seed: int, source: str) -> Any:
+def _stratified_share(
+    rows: NDArray[np.intp], labels: Bytes, share: float, seed: int, source: str
+) -> Any:
     counts = np.bincount(labels, minlength=len(CLASSES))
     if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
         raise InputError(f"{source}: a single training face of {few[0]} can't be split in two")
-    if len(rows) < 10 * np.count_nonzero(counts):
-        raise InputError(f"{source}: {len(rows)} training faces are too few to hold a tenth out")
-    return train_test_split(rows, test_size=0.1, random_state=seed, stratify=labels)[1]
+    if share * len(rows) < np.count_nonzero(counts):
+        raise InputError(
+            f"{source}: {len(rows)} training faces are too few to hold {share:.0%} of them out"
+        )
+    return train_test_split(rows, test_size=share, random_state=seed, stratify=labels)[1]
 
 
 def face_ids(images: Bytes) -> NDArray[np.int64]:

@@ -23,7 +23,11 @@ def ingest(settings: IngestSettings, parent: "Run | None" = None) -> str:
 
     faces = sources.read(settings.source, settings.seed)
     made = dataset.assemble(
-        faces, source=settings.source, policy=settings.split, seed=settings.seed
+        faces,
+        source=settings.source,
+        policy=settings.split,
+        seed=settings.seed,
+        validation=settings.validation,
     )
     with tracking.record("ingest", settings, parent=parent) as run, TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -25,7 +25,8 @@ def main(settings: MainSettings) -> None:
     given = asdict(settings)
     training = {field.name: given[field.name] for field in fields(Training)}
     with tracking.record("main", settings) as run:
-        dataset = ingest(IngestSettings(settings.source, settings.split, settings.seed), parent=run)
+        source = IngestSettings(settings.source, settings.split, seed=settings.seed)
+        dataset = ingest(source, parent=run)
         trained = train(TrainSettings(**training, data=dataset), parent=run)
         evaluated = evaluate(EvaluateSettings(trained), parent=run)
         run.log_metrics(records.headline(evaluated))

@@ -54,6 +54,9 @@ class IngestSettings:
     """sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, or kaggle:OWNER/NAME."""
     split: SplitPolicy = "report"
     """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says."""
+    validation: float = 0.1
+    """Share of the training faces kept for validation where the source has no split for it, in
+    [0.01, 0.5]. A small share leaves more to train on, once every choice is made."""
     seed: int = 0
     """Seed of the random split, and of the drawn faces."""
 
@@ -64,6 +67,7 @@ class IngestSettings:
             self.source,
             "sample, a file, a folder or kaggle:OWNER/NAME",
         )
+        _require(0.01 <= self.validation <= 0.5, "validation", self.validation, "in [0.01, 0.5]")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
 
 

@@ -43,6 +43,25 @@ def test_without_a_third_part_the_held_out_faces_are_test_and_a_tenth_of_train_v
     assert made.about["source_counts"]["Training"] == np.bincount(faces.labels[:100]).tolist()
 
 
+@pytest.mark.parametrize(
+    ("policy", "sizes"), [("official", [80, 20, 20]), ("report", [86, 22, 12])]
+)
+def test_another_share_for_validation_leaves_test_as_it_is(
+    faces: Faces, policy: str, sizes: list[int]
+) -> None:
+    given = with_split(faces, {TRAIN: 100, TEST: 20})
+    made = assemble(given, source="drawn", policy=policy, seed=0, validation=0.2)
+    tenth = assemble(given, source="drawn", policy=policy, seed=0)
+    assert np.bincount(made.split).tolist() == sizes
+    assert np.array_equal(made.split == TEST, tenth.split == TEST)
+
+
+def test_a_share_that_misses_a_class_is_refused(faces: Faces) -> None:
+    given = with_split(faces, {TRAIN: 100, TEST: 20})
+    with pytest.raises(InputError, match="too few to hold 2% of them out"):
+        assemble(given, source="drawn", policy="official", seed=0, validation=0.02)
+
+
 def test_a_source_without_a_split_has_no_official_one(faces: Faces) -> None:
     with pytest.raises(InputError, match="use split=report"):
         assemble(faces, source="drawn", policy="official", seed=0)
