@@ -36,9 +36,12 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
         tracking.record("evaluate", settings, parent=parent) as run,
         TemporaryDirectory() as scratch,
     ):
-        looks = records.evaluations(faces.digest, settings.split)
+        # Of the measured faces alone: another split of the rest does not make them unseen again.
+        digest = dataset.digest(images, labels)
+        looks = records.evaluations(digest)
         run.use_dataset(faces, address, context=settings.split)
-        run.tag(model=settings.run, trained_by=trained_by or "unknown", earlier_looks=looks)
+        run.tag(model=settings.run, trained_by=trained_by or "unknown")
+        run.tag(faces_digest=digest, earlier_looks=looks)
         result = evaluation.evaluate(labels, networks.predict(model, images))
         run.log_metrics(evaluation.metrics(result, settings.split))
         unseen = dataset.unseen(images, _trained_on(trained_by, faces))

@@ -60,7 +60,16 @@ def this_process() -> str:
 
 def is_gone(process: str) -> bool:
     """Whether a process that `this_process` named is one of this host and has ended."""
-    return process.startswith(f"{socket.gethostname()}:") and not _is_alive(process)
+    return _is_here(process) and not _is_alive(process)
+
+
+def is_running(process: str) -> bool:
+    """Whether a process that `this_process` named is one of this host and has not ended."""
+    return _is_here(process) and _is_alive(process)
+
+
+def _is_here(process: str) -> bool:
+    return process.startswith(f"{socket.gethostname()}:")
 
 
 def _process_name(pid: int) -> str:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline import InputError, command
-from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings
+from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings, recipe
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -29,6 +29,8 @@ def train(settings: TrainSettings, parent: "Run | None" = None) -> str:
 
     settings = _resumed(settings)
     with tracking.record("train", settings, parent=parent) as run:
+        if settings.resume != NONE:
+            records.checkpoint_of(settings.resume).replace(run.checkpoint)
         faces = training_faces(settings, run)
         with EpochProgress(settings.epochs) as progress:
             fitted = fit(
@@ -43,8 +45,7 @@ def train(settings: TrainSettings, parent: "Run | None" = None) -> str:
         if fitted.interrupted:
             print(f"interrupted; go on with: python -m pipeline.train --resume {run.id}")
             raise KeyboardInterrupt
-    for finished in {run.id, settings.resume} - {NONE}:
-        records.checkpoint_of(finished).unlink(missing_ok=True)
+    run.checkpoint.unlink(missing_ok=True)
     return run.id
 
 
@@ -88,7 +89,7 @@ def fit(
 
 def _resumed(settings: TrainSettings) -> TrainSettings:
     """The settings of the run that is resumed, if one is; a setting given must agree with it."""
-    from pipeline import records
+    from pipeline import lifetime, records
 
     if settings.resume == NONE:
         return settings
@@ -97,21 +98,25 @@ def _resumed(settings: TrainSettings) -> TrainSettings:
         raise InputError(
             f"resume={settings.resume}: this run has finished; there is nothing to go on with"
         )
+    if run.info.status == "RUNNING" and lifetime.is_running(run.data.tags.get("process", "")):
+        raise InputError(f"resume={settings.resume}: this run is still training; stop it first")
     if not records.checkpoint_of(settings.resume).exists():
         raise InputError(
             f"resume={settings.resume}: no checkpoint in {records.CHECKPOINTS.resolve()}; it "
-            "finished no epoch, or ran in another folder or on another machine"
+            "finished no epoch, was resumed already, or ran in another folder or on another machine"
         )
     recorded = records.recorded_settings(run, TrainSettings) | {
         "resume": settings.resume,
         "data": run.data.tags["dataset"],
     }
-    defaults = asdict(TrainSettings())
+    # A default that was typed can't be told from one that was not.
+    defaults = asdict(recipe(TrainSettings, settings.network)) | {"network": TrainSettings.network}
     for name, value in asdict(settings).items():
-        if value not in (defaults[name], recorded[name]):
+        kept = recorded.get(name, defaults[name])
+        if value not in (defaults[name], kept):
             raise InputError(
-                f"{name}={value}: run {settings.resume} has {name}={recorded[name]}, and a resumed "
-                "training keeps its settings"
+                f"{name}={value}: run {settings.resume} has {name}={kept}, and a resumed training "
+                "keeps its settings"
             )
     return replace(settings, **recorded)
 

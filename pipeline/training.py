@@ -5,7 +5,9 @@ training was interrupted and went on from its checkpoint.
 """
 
 import json
+import os
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +18,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline import TrainingError, networks
+from pipeline import InputError, TrainingError, networks
 from pipeline.batches import Batches, TrainBatches, last_epochs
 from pipeline.dataset import VALIDATION, Dataset
 from pipeline.optimization import make_loss, make_optimizer
-from pipeline.settings import TrainSettings
+from pipeline.settings import Training, TrainSettings
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 """Called after epoch `epoch` (the first is 1) with its metrics; what it raises ends training."""
@@ -104,7 +106,7 @@ def fit(
             save_checkpoint(checkpoint, reached, variables)
         for call in on_epoch:
             call(epoch, logs)
-        return is_out_of_patience(epoch, reached.best_epoch, settings.patience)
+        return is_out_of_patience(epoch, reached.best_epoch, settings)
 
     epoch_end = _EpochEnd(train, finish_epoch, on_batch)
     averages = [keras.callbacks.SwapEMAWeights()] if settings.averaging else []
@@ -128,18 +130,20 @@ def fit(
     return Fitted(_finished(settings, reached), reached.history, reached.best_epoch, interrupted)
 
 
-def is_out_of_patience(epoch: int, best_epoch: int, patience: int) -> bool:
-    """Whether `patience` epochs (0: no limit) went by since the best one."""
-    return 0 < patience <= epoch - best_epoch
+def is_out_of_patience(epoch: int, best_epoch: int, settings: Training) -> bool:
+    """Whether `patience` epochs (0: no limit) went by since the best one.
+
+    While faces are small, validation at full size says little: these epochs don't count.
+    """
+    grown = [0, *last_epochs(settings)][-2]  # the last epoch of smaller faces
+    return 0 < settings.patience <= epoch - max(best_epoch, grown)
 
 
 def _stages(settings: TrainSettings, reached: Reached) -> Iterator[int]:
     """The last epoch of each `fit` that is still to do, for one takes faces of one size."""
     for last_epoch in last_epochs(settings):
         epochs = len(reached.history)
-        if epochs < last_epoch and not is_out_of_patience(
-            epochs, reached.best_epoch, settings.patience
-        ):
+        if epochs < last_epoch and not is_out_of_patience(epochs, reached.best_epoch, settings):
             yield last_epoch
 
 
@@ -152,17 +156,25 @@ def save_checkpoint(file: Path, reached: Reached, variables: Sequence[Any]) -> N
     unfinished = file.with_suffix(".unfinished")
     with unfinished.open("wb") as out:
         np.savez(out, allow_pickle=False, about=np.array(about), **arrays)
+        os.fsync(out.fileno())  # so that a power cut can't leave the name without the content
     unfinished.replace(file)
 
 
 def load_checkpoint(file: Path, variables: Sequence[Any]) -> Reached:
     """Set `variables` to what `file` holds and return the reached up to it."""
-    with np.load(file) as arrays:
+    with _open_checkpoint(file) as arrays:
         about = json.loads(str(arrays["about"]))
         networks.set_state(variables, [arrays[f"now_{i}"] for i in range(len(variables))])
         best_count = sum(name.startswith("best_") for name in arrays)
         best = [arrays[f"best_{i}"] for i in range(best_count)]
     return Reached(about["history"], about["best_epoch"], best)
+
+
+def _open_checkpoint(file: Path) -> Any:
+    try:
+        return np.load(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: no checkpoint that can be read ({error}); train anew") from error
 
 
 class _EpochEnd(keras.callbacks.Callback):

@@ -89,6 +89,24 @@ def final_metrics(run: Run) -> dict[str, float]:
     return {k: v for k, v in run.data.metrics.items() if k not in timed}
 
 
+def speeds(run: Run) -> list[float]:
+    points = MlflowClient().get_metric_history(run.info.run_id, "images_per_second")
+    return [point.value for point in points]
+
+
+def test_a_training_that_is_running_is_not_resumed(
+    start: Start, data: str, command: Command
+) -> None:
+    child = start(*training(data, epochs=200))
+    child.wait_for("epoch   1/200")
+    (run,) = runs("train")
+    refused = command(MODULE, resume=run.info.run_id)
+    assert refused.returncode == 2
+    assert "still training; stop it first" in refused.stderr
+    child.process.send_signal(signal.SIGINT)
+    child.end()
+
+
 def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_it_can_be_resumed(
     start: Start, data: str, command: Command
 ) -> None:
@@ -125,6 +143,9 @@ def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_
     assert whole.returncode == 0, whole.stderr
     first, second = (run for run in runs("train") if run.info.status == "FINISHED")
     assert final_metrics(first) == final_metrics(second)
+    # Its first epochs are those of the killed training, not trained again: they took as long.
+    (resumed_run,) = (run for run in (first, second) if run.data.params["resume"] != "none")
+    assert speeds(resumed_run)[:3] == speeds(killed)[:3]
     assert not list(Path("checkpoints").iterdir())
 
 

@@ -133,6 +133,16 @@ def test_evaluate_counts_how_often_a_test_split_was_opened(data: str) -> None:
     assert looks == ["0", "1", "2"]
 
 
+def test_another_share_for_validation_does_not_make_test_faces_unseen_again() -> None:
+    tenth, fifth = (ingest(IngestSettings(validation=share)) for share in (0.1, 0.2))
+    train(quick(tenth, epochs=1))
+    looks = [
+        get(evaluate(EvaluateSettings(data=data))).data.tags["earlier_looks"]
+        for data in (tenth, fifth)
+    ]
+    assert looks == ["0", "1"]
+
+
 def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(data: str) -> None:
     trained = train(quick(data, epochs=1))
     version = mlflow.register_model(f"runs:/{trained}/model", "emotion")
@@ -211,6 +221,9 @@ def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
     MlflowClient().set_terminated(finished, "KILLED")
     with pytest.raises(InputError, match="no checkpoint in"):
         train(quick(data, resume=finished))
+    records.checkpoint_of(finished).write_bytes(b"")
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
+        train(quick(data, epochs=1, resume=finished))
     records.checkpoint_of(finished).write_bytes(b"")
     with pytest.raises(InputError, match="lr=0.5: run .* keeps its settings"):
         train(quick(data, epochs=1, resume=finished, lr=0.5))

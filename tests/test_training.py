@@ -111,7 +111,15 @@ def test_training_stops_when_validation_gets_no_better(dataset: Dataset) -> None
 def test_patience_counts_epochs_since_the_best(
     epoch: int, best: int, patience: int, out: bool
 ) -> None:
-    assert training.is_out_of_patience(epoch, best, patience) is out
+    settings = TrainSettings(epochs=100, patience=patience)
+    assert training.is_out_of_patience(epoch, best, settings) is out
+
+
+def test_epochs_of_small_faces_do_not_cost_patience() -> None:
+    settings = recipe(TrainSettings, "compact")
+    settings = replace(settings, epochs=20, grow_at=0.5, side=32, patience=3)
+    ended = [epoch for epoch in range(1, 21) if training.is_out_of_patience(epoch, 2, settings)]
+    assert ended[0] == 13
 
 
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))
