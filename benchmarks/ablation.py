@@ -6,7 +6,8 @@ Every row trains `compact` at half its width on 5,000 training faces for 15 epoc
 quarter of the validation split chooses the epoch; the accuracy on the other three quarters is set
 against the recipe's own, seed by seed, with Student's interval over the seeds. The views are
 measured on the recipe's own networks. Figures go to benchmarks/ablation.csv, and a repeated command
-goes on where it stopped. It takes about half an hour on 2 cores.
+goes on where it stopped: remove that file for other data or settings. It takes about half an hour
+on 2 cores.
 """
 
 import time
@@ -55,7 +56,7 @@ class Ablation:
     data: str = "latest"
     """A dataset folder, an ingest run's id, or latest."""
     seeds: int = 3
-    """Trainings of each row."""
+    """Trainings of each row, 2 or more: the interval is over them."""
 
 
 def main(ablation: Ablation) -> None:
@@ -66,7 +67,8 @@ def main(ablation: Ablation) -> None:
         for name, change in ROWS.items():
             if not _is_measured(name, seed):
                 _measure(name, replace(BASE, **change, seed=seed), chooses, measures, precision)
-    Console(width=110).print(_table(pd.read_csv(FILE)), processor())
+    rows = pd.read_csv(FILE).drop_duplicates(["row", "seed"], keep="last")
+    Console(width=110).print(_table(rows), processor())
 
 
 def _divide_validation(faces: Dataset) -> tuple[Dataset, Dataset]:
@@ -98,7 +100,8 @@ def _measure(
     network = model.get_layer(settings.network)  # which the views are put around
     seconds = time.perf_counter() - began
     images, labels = measures.part(VALIDATION)
-    rows = {name: settings.views} | (VIEWS if name == WHOLE else {})
+    # The name that says that this is done comes last, in case of an interruption.
+    rows = (VIEWS if name == WHOLE else {}) | {name: settings.views}
     for row, views in rows.items():
         answers = networks.predict(networks.with_views(network, views), images)
         accuracy = np.mean(answers.argmax(axis=1) == labels)

@@ -95,7 +95,7 @@ def _in_a_process(row: Profile, onednn: str) -> dict[str, Any]:
     environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1" if onednn == "on" else "0"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.step", *options],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
         env=environment,
@@ -130,6 +130,8 @@ def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str
     seconds = dict.fromkeys([*KINDS.values(), REST], 0.0)
     for operation, duration in _traced(train):
         seconds[_kind(operation)] += duration
+    if not any(seconds.values()):
+        raise SystemExit("no operation was traced: this needs TensorFlow, computing on a CPU")
     return {kind: part / sum(seconds.values()) for kind, part in seconds.items()}
 
 

@@ -1,7 +1,8 @@
 """Training faces as an epoch shows them: mirrored, moved, scaled, turned, blanked, mixed, small.
 
-All of it is drawn in NumPy and computed by one compiled pass (numba) over uint8 faces. As layers
-of the network, turning and moving would take their share of every step on a CPU.
+All of it is drawn in NumPy. Mirroring, moving, scaling, turning and shrinking are one compiled pass
+(numba) over uint8 faces: as layers of the network they would take their share of every step on a
+CPU.
 """
 
 import numpy as np

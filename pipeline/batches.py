@@ -8,9 +8,10 @@ from pipeline import augmentation
 from pipeline.dataset import CLASSES, SIDE, TRAIN, Dataset
 from pipeline.settings import Training
 
-# With more than one worker Keras fetches batches ahead by itself. With one it leaves that to
-# tf.data, whose tuning thread (TensorFlow 2.21) keeps the end of an epoch waiting for seconds.
-WORKERS = 2
+# With two workers Keras fetches batches ahead by itself. With one it leaves that to tf.data, whose
+# tuning thread (TensorFlow 2.21) keeps the end of an epoch waiting for seconds. On other backends
+# (Keras 3.15) what was fetched to build the network would come into the first epoch.
+WORKERS = 2 if keras.backend.backend() == "tensorflow" else 1
 
 
 class Batches(keras.utils.PyDataset):

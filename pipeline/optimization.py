@@ -86,7 +86,7 @@ class SoftDice(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true = ops.cast(y_true, y_pred.dtype)
-        present = ops.cast(ops.any(y_true > 0.5, axis=0), y_pred.dtype)
+        present = ops.cast(ops.any(y_true > 0, axis=0), y_pred.dtype)
         smooth = y_true * (1 - self.label_smoothing) + self.label_smoothing / len(CLASSES)
         overlap = ops.sum(smooth * y_pred, axis=0)
         both = ops.sum(smooth, axis=0) + ops.sum(y_pred, axis=0)

@@ -55,8 +55,8 @@ class IngestSettings:
     split: SplitPolicy = "report"
     """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says."""
     validation: float = 0.1
-    """Share of the training faces kept for validation where the source has no split for it, in
-    [0.01, 0.5]. A small share leaves more to train on, once every choice is made."""
+    """Share of the faces not for testing that is held out for validation, in [0.01, 0.5]; with
+    split=official only where the source has no validation split of its own."""
     seed: int = 0
     """Seed of the random split, and of the drawn faces."""
 
@@ -105,7 +105,8 @@ class Training:
     label_smoothing: float = 0.0
     """Share of each target spread evenly over the classes, in [0, 1)."""
     dropout: float = 0.25
-    """Dropout rate after each group of the network, in [0, 1). The report does not give its own."""
+    """Dropout rate in [0, 1): after each group of the report's network, whose own is not known;
+    before the softmax of ours."""
     l2: float = 0.01
     """L2 penalty on two of the report network's convolutions, on all of another's. The report does
     not give its own."""
@@ -132,13 +133,13 @@ class Training:
     views: ViewsName = "one"
     """What the kept network averages over: the face, its mirror image too, or ten crops."""
     patience: int = 10
-    """Epochs without a better validation accuracy before training stops; 0 never stops early."""
+    """Epochs at full size without a better validation accuracy before training stops; 0 is off."""
     precision: Precision = "auto"
     """Computation dtype; auto is bfloat16 where the hardware computes in it, else float32."""
     threads: int = 0
     """Threads to compute with; 0 takes one a core."""
     seed: int = 0
-    """Seed of initial weights, order of faces and dropout."""
+    """Seed of initial weights, of `faces`, their order and augmentation, and of dropout."""
     faces: int = 0
     """Training faces to use, drawn at random by class from `seed`; 0 is all. For a quick try."""
 
