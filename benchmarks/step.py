@@ -121,7 +121,7 @@ def measure(row: Profile) -> dict[str, Any]:
 
 def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str, float]:
     batches = TrainBatches(faces, settings)
-    model = networks.build(settings, precision=precision)
+    model = networks.build(settings, precision=precision, to_train=True)
     model.compile(make_optimizer(settings, steps=100), make_loss(settings))
     few = [batches[index] for index in range(STEPS)]
     images, targets = (np.concatenate(part) for part in zip(*few, strict=True))

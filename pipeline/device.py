@@ -135,8 +135,20 @@ def check_overfitting(precision: str, steps: int = 30) -> None:
         )
 
 
+def fused_batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """x (n, h, w, c), normalised by its channels' mean and variance, and these, (c,) each.
+
+    For TensorFlow alone. The variance is the unbiased one, as cuDNN has it.
+    """
+    none = ops.zeros(0)
+    y, mean, variance, *_ = _tensorflow().raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
+    )
+    return y, mean, variance
+
+
 def _tensorflow() -> Any:
-    """TensorFlow, for what Keras has no word for: its threads and its list of GPUs."""
+    """TensorFlow, for what Keras has no word for: its threads, its GPUs, and a fused operation."""
     import tensorflow
 
     return tensorflow

@@ -207,7 +207,7 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
         "patience": 0,
     },
 }
-RECIPES["strong"] = RECIPES["compact"] | {"dropout": 0.3, "mixup": 0.2, "erase": 12, "views": "ten"}
+RECIPES["strong"] = RECIPES["compact"] | {"dropout": 0.3, "mixup": 0.2, "erase": 12}
 """What suits a network, where it differs from the defaults above; docs/training.md says why."""
 
 

@@ -78,7 +78,7 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     train = TrainBatches(dataset, settings)
     validation = Batches(dataset, VALIDATION, networks.PREDICT_BATCH)
-    model = networks.build(settings, precision=precision)
+    model = networks.build(settings, precision=precision, to_train=True)
     model.compile(
         optimizer=make_optimizer(settings, steps=settings.epochs * len(train)),
         loss=make_loss(settings),

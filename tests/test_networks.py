@@ -124,6 +124,22 @@ def multiply_adds(model: keras.Model) -> int:
     return count
 
 
+@pytest.mark.parametrize(("policy", "error"), [("float32", 1e-3), ("mixed_bfloat16", 0.05)])
+def test_fused_normalisation_computes_what_keras_does(policy: str, error: float) -> None:
+    faces = np.random.default_rng(0).normal(3, 2, (64, 6, 6, 4)).astype(np.float32)
+    fused = networks.FusedBatchNormalization(dtype=policy)
+    plain = keras.layers.BatchNormalization(dtype=policy)
+    for training in (True, False):
+        ours, theirs = (
+            keras.ops.convert_to_numpy(keras.ops.cast(layer(faces, training=training), "float32"))
+            for layer in (fused, plain)
+        )
+        assert ours == pytest.approx(theirs, abs=error)
+    states = (networks.get_state(layer.weights) for layer in (fused, plain))
+    for a, b in zip(*states, strict=True):
+        assert a == pytest.approx(b, rel=1e-3)  # of 2,304 values, unbiased or not
+
+
 def test_compact_takes_faces_of_any_size_and_looks_past_light_and_contrast(
     dataset: Dataset,
 ) -> None:

@@ -28,7 +28,7 @@ LAYERS = {
     "sample": {"dataset"},
     "fer_csv": {"dataset"},
     "sources": {"dataset", "fer_csv", "sample"},
-    "networks": {"dataset", "settings"},
+    "networks": {"dataset", "device", "settings"},
     "device": set(),
     "evaluation": {"dataset"},
     "figures": {"dataset", "evaluation"},
