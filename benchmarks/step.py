@@ -3,9 +3,10 @@
     python -m benchmarks.step --data INGEST_RUN_ID_OR_FOLDER
 
 Each row is a process of its own that trains the network: without oneDNN (what TensorFlow chooses
-on a processor without AVX-512), with it, and in bfloat16 where the processor computes in it; with
-faces of 48 pixels and of 32. TensorFlow's profiler then traces a few steps, and the operations'
-seconds are summed by kind. The second table is the input alone, on one core.
+on a processor without AVX-512), with it, with batch normalisation as one operation, and in bfloat16
+where the processor computes in it; with faces of 48 pixels and of 32. TensorFlow's profiler then
+traces a few steps, and the operations' seconds are summed by kind. The second table is the input
+alone, on one core.
 """
 
 import functools
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import keras
 import numpy as np
 import tyro
 from rich.console import Console
@@ -30,7 +32,7 @@ from pipeline import dataset, device, networks, records, training
 from pipeline.batches import TrainBatches
 from pipeline.dataset import Dataset
 from pipeline.optimization import make_loss, make_optimizer
-from pipeline.settings import SIDE, NetworkName, Precision, TrainSettings, recipe
+from pipeline.settings import SIDE, NetworkName, Precision, Switch, TrainSettings, recipe
 
 REST = "rest"
 STEPS = 8  # that are traced
@@ -38,7 +40,7 @@ INSIDE = "StatefulPartitionedCall/"  # begins the name of every operation of a c
 KINDS = {  # by a part of an operation's name, which holds its layer's
     "Conv2DBackpropFilter": "gradients of filters",
     "/conv2d": "other convolution",
-    "/batch_normalization": "batch normalisation",
+    "batch_normalization": "batch normalisation",
     "/adam": "optimizer",
 }
 INPUTS: dict[str, dict[str, Any]] = {
@@ -64,29 +66,37 @@ class Profile:
     """Of that row."""
     side: int = SIDE
     """Of that row's faces, in pixels."""
+    fused: Switch = True
+    """Whether that row's batch normalisation is one operation, or Keras' own dozen."""
 
 
 def main(profile: Profile) -> None:
     if profile.row == "one":
         print(json.dumps(measure(profile)))
         return
-    rows = Table("oneDNN", "precision", "side", "faces/s", "where the time goes")
-    for onednn, precision in _configurations():
+    rows = Table("oneDNN", "normalisation", "precision", "side", "faces/s", "where the time goes")
+    for onednn, fused, precision in _configurations():
         for side in (SIDE, 32):
-            row = replace(profile, row="one", precision=precision, side=side)
+            row = replace(profile, row="one", precision=precision, side=side, fused=fused)
             found = _in_a_process(row, onednn)
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found["shares"].items())
-            rows.add_row(onednn, precision, str(side), f"{found['speed']:.0f}", shares)
+            normalisation = "fused" if fused else "Keras'"
+            told = onednn, normalisation, precision, str(side), f"{found['speed']:.0f}", shares
+            rows.add_row(*told)
     inputs = Table("input", "faces/s")
     for name, speed in _inputs(profile):
         inputs.add_row(name, f"{speed:,.0f}")
     Console(width=130).print(rows, inputs, f"{profile.network}, {processor()}")
 
 
-def _configurations() -> list[tuple[str, Precision]]:
-    rows: list[tuple[str, Precision]] = [("off", "float32"), ("on", "float32")]
+def _configurations() -> list[tuple[str, bool, Precision]]:
+    rows: list[tuple[str, bool, Precision]] = [
+        ("off", False, "float32"),
+        ("on", False, "float32"),
+        ("on", True, "float32"),
+    ]
     if device.describe(0).bfloat16:
-        rows.append(("on", "bfloat16"))
+        rows += [("on", False, "bfloat16"), ("on", True, "bfloat16")]
     return rows
 
 
@@ -105,6 +115,8 @@ def _in_a_process(row: Profile, onednn: str) -> dict[str, Any]:
 
 def measure(row: Profile) -> dict[str, Any]:
     """Faces a second after the first epoch, and the share of each kind of operation."""
+    if not row.fused:
+        networks.FusedBatchNormalization = keras.layers.BatchNormalization  # type: ignore[misc]
     faces = _faces(row)
     settings = replace(
         recipe(TrainSettings, row.network), epochs=2, side=row.side, grow_at=1.0, faces=row.faces
