@@ -52,7 +52,8 @@ def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
     run = get(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["step"] == "ingest"
-    assert run.data.params == {"source": "sample", "split": "report", "seed": "0"}
+    assert run.data.params == {key: str(value) for key, value in vars(IngestSettings()).items()}
+    assert run.data.params["validation"] == "0.1"
     assert artifacts(run_id) == {"dataset", "classes.png", "faces.png", "splits.csv"}
     files = {"images.npy", "labels.npy", "split.npy", "dataset.json"}
     assert artifacts(run_id, "dataset") == files
