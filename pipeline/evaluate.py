@@ -41,7 +41,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
         looks = records.evaluations(digest)
         run.use_dataset(faces, address, context=settings.split)
         run.tag(model=settings.run, trained_by=trained_by or "unknown")
-        run.tag(faces_digest=digest, earlier_looks=looks)
+        run.tag(faces_digest=digest, earlier_looks=looks)  # this look counts from here on
         result = evaluation.evaluate(labels, networks.predict(model, images))
         run.log_metrics(evaluation.metrics(result, settings.split))
         unseen = dataset.unseen(images, _trained_on(trained_by, faces))

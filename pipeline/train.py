@@ -29,9 +29,9 @@ def train(settings: TrainSettings, parent: "Run | None" = None) -> str:
 
     settings = _resumed(settings)
     with tracking.record("train", settings, parent=parent) as run:
+        faces = training_faces(settings, run)
         if settings.resume != NONE:
             records.checkpoint_of(settings.resume).replace(run.checkpoint)
-        faces = training_faces(settings, run)
         with EpochProgress(settings.epochs) as progress:
             fitted = fit(
                 settings,

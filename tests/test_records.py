@@ -1,5 +1,6 @@
 """What ingest, train and evaluate leave on record, on a real MLflow store."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -13,7 +14,7 @@ from pipeline import InputError, TrainingError, dataset, records
 from pipeline.dataset import CLASSES, Dataset, save
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
-from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings
+from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, recipe
 from pipeline.train import train
 
 QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
@@ -213,6 +214,15 @@ def test_a_source_that_cannot_be_used_leaves_nothing_on_record() -> None:
         ingest(IngestSettings(source="broken.csv"))
     assert records.latest("ingest") is None
     assert not list(Path("mlruns").glob("*/*"))
+
+
+def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
+    typed = replace(recipe(TrainSettings, "compact"), data=data, width=0.1, epochs=1)
+    run_id = train(replace(typed, lr=0.002))
+    MlflowClient().set_terminated(run_id, "KILLED")
+    records.checkpoint_of(run_id).write_bytes(b"")
+    with pytest.raises(InputError, match="no checkpoint that can be read"):  # not: lr=0.004
+        train(replace(typed, resume=run_id))
 
 
 def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
