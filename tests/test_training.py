@@ -158,6 +158,10 @@ def test_dice_is_one_minus_the_soft_f1_of_the_classes_present() -> None:
     assert float(optimization.SoftDice()(labels, half)) == pytest.approx(
         1 - (0.4 + 1) / 2, abs=1e-6
     )
+    # Of a mixed face both classes are present. Class 0: 2 * 0.6 / (0.6 + 1); class 1: nothing.
+    mixed = np.array([[0.6, 0.4, 0, 0, 0, 0, 0]], np.float32)
+    loss = optimization.SoftDice()(mixed, np.eye(7, dtype=np.float32)[[0]])
+    assert float(loss) == pytest.approx(1 - (0.75 + 0) / 2, abs=1e-6)
 
 
 def test_a_loss_that_turns_nan_stops_with_a_reason(dataset: Dataset) -> None:
