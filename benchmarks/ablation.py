@@ -73,9 +73,9 @@ def main(ablation: Ablation) -> None:
 
 def _divide_validation(faces: Dataset) -> tuple[Dataset, Dataset]:
     """`faces` with a quarter of its validation split, and with the other three quarters."""
-    validation = np.flatnonzero(faces.split == VALIDATION)
-    quarter = np.isin(np.arange(len(faces.split)), validation[::4])
     is_validation = faces.split == VALIDATION
+    quarter = np.zeros_like(is_validation)
+    quarter[np.flatnonzero(is_validation)[::4]] = True
     return _only(faces, ~is_validation | quarter), _only(faces, is_validation & ~quarter)
 
 
@@ -96,7 +96,7 @@ def _measure(
     began = time.perf_counter()
     few = dataset.fewer(chooses, settings.faces, settings.seed)
     model = training.fit(settings, few, precision=precision).model
-    assert model is not None  # which is so only where not one epoch was finished
+    assert model is not None  # it is None only if no epoch was finished
     network = model.get_layer(settings.network)  # which the views are put around
     seconds = time.perf_counter() - began
     images, labels = measures.part(VALIDATION)
