@@ -19,6 +19,7 @@ OptimizerName = Literal["adam", "sgd", "momentum", "adamw", "rmsprop"]
 LossName = Literal["cross_entropy", "dice", "focal"]
 ScheduleName = Literal["constant", "cosine", "one_cycle"]
 ViewsName = Literal["one", "flip", "ten"]
+KeepName = Literal["best", "last"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SplitName = Literal["train", "validation", "test"]
 SamplerName = Literal["tpe", "random"]
@@ -132,6 +133,9 @@ class Training:
     """Share of the epochs after which faces of a smaller `side` are trained at full size."""
     views: ViewsName = "one"
     """What the kept network averages over: the face, its mirror image too, or ten crops."""
+    keep: KeepName = "best"
+    """Epoch whose weights are kept: the best by validation accuracy, or the last, for a learning
+    rate that falls to 0: then validation chooses nothing, and its accuracy flatters less."""
     patience: int = 10
     """Epochs at full size without a better validation accuracy before training stops; 0 is off."""
     precision: Precision = "auto"
@@ -179,6 +183,12 @@ class Training:
         )
         _require(0 <= self.grow_at <= 1, "grow_at", self.grow_at, "in [0, 1]")
         _require(self.patience >= 0, "patience", self.patience, "0 (off) or more")
+        _require(
+            self.keep == "best" or self.patience == 0,
+            "patience",
+            self.patience,
+            "0 with keep=last, which trains all epochs",
+        )
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
         _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
@@ -204,10 +214,21 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
         "rotate": 10.0,
         "side": 32,
         "views": "flip",
+        "keep": "last",
         "patience": 0,
     },
 }
-RECIPES["strong"] = RECIPES["compact"] | {"dropout": 0.3, "mixup": 0.2, "erase": 12}
+RECIPES["strong"] = RECIPES["compact"] | {
+    "epochs": 70,
+    "lr": 0.1,
+    "optimizer": "momentum",
+    "l2": 0.00025,
+    "dropout": 0.3,
+    "shift": 4,
+    "zoom": 0.15,
+    "rotate": 15.0,
+    "mixup": 0.2,
+}
 """What suits a network, where it differs from the defaults above; docs/training.md says why."""
 
 

@@ -22,7 +22,7 @@ from pipeline import InputError, TrainingError, networks
 from pipeline.batches import Batches, TrainBatches, last_epochs
 from pipeline.dataset import VALIDATION, Dataset
 from pipeline.optimization import make_loss, make_optimizer
-from pipeline.settings import Training, TrainSettings
+from pipeline.settings import KeepName, Training, TrainSettings
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 """Called after epoch `epoch` (the first is 1) with its metrics; what it raises ends training."""
@@ -30,9 +30,10 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 @dataclass
 class Fitted:
-    """A training's result: `model` has the best epoch's weights and computes in float32.
+    """A training's result: `model` has the kept epoch's weights and computes in float32.
 
-    `history` has the metrics of each epoch. `model` is None if not even one epoch was finished.
+    `history` has the metrics of each epoch; `best_epoch` is the one that is kept, the best or the
+    last by `settings.keep`. `model` is None if not even one epoch was finished.
     """
 
     model: keras.Model | None
@@ -53,10 +54,10 @@ class Reached:
     best_epoch: int = 0
     best_weights: list[NDArray[Any]] = field(default_factory=list)
 
-    def record(self, logs: dict[str, float], weights: list[NDArray[Any]]) -> None:
+    def record(self, logs: dict[str, float], weights: list[NDArray[Any]], keep: KeepName) -> None:
         self.history.append(logs)
         best = self.history[self.best_epoch - 1]["val_accuracy"] if self.best_epoch else -1.0
-        if logs["val_accuracy"] > best:
+        if keep == "last" or logs["val_accuracy"] > best:
             self.best_epoch, self.best_weights = len(self.history), weights
 
 
@@ -97,11 +98,8 @@ def fit(
     def finish_epoch(logs: dict[str, float], validated: list[NDArray[Any]]) -> bool:
         """Record an epoch and the weights that were validated; True says that it was the last."""
         epoch = len(reached.history) + 1
-        if not np.isfinite(logs["train_loss"]):
-            raise TrainingError(
-                f"epoch {epoch}: the training loss is {logs['train_loss']}; lower lr={settings.lr}"
-            )
-        reached.record(logs, validated)
+        _check_finite(epoch, logs, settings)
+        reached.record(logs, validated, settings.keep)
         if checkpoint:
             save_checkpoint(checkpoint, reached, variables)
         for call in on_epoch:
@@ -125,9 +123,23 @@ def fit(
             )
             # With averages, `fit` ends by putting them in the place of the weights.
             networks.set_state(model.trainable_variables, epoch_end.trained)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
         interrupted = True
     return Fitted(_finished(settings, reached), reached.history, reached.best_epoch, interrupted)
+
+
+def _check_finite(epoch: int, logs: dict[str, float], settings: Training) -> None:
+    for name, loss in (("training", logs["train_loss"]), ("validation", logs["val_loss"])):
+        if not np.isfinite(loss):
+            raise TrainingError(f"epoch {epoch}: the {name} loss is {loss}; lower lr={settings.lr}")
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether `error` is Ctrl-C, or what Keras (3.15) makes of it in a step on JAX: there its
+    clean-up fails, for the variables' values are with JAX."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def is_out_of_patience(epoch: int, best_epoch: int, settings: Training) -> bool:

@@ -89,6 +89,22 @@ def test_an_interruption_before_the_first_epoch_ends_gives_no_model(dataset: Dat
     assert stopped.history == []
 
 
+def test_an_interruption_that_breaks_keras_clean_up_keeps_what_was_reached(
+    dataset: Dataset,
+) -> None:
+    def interrupt(epoch: int, batch: int, batches: int) -> None:
+        if epoch == 2:
+            try:
+                raise KeyboardInterrupt
+            finally:  # as in Keras' trainer for JAX
+                raise TypeError("'NoneType' object is not callable")
+
+    stopped = fit(dataset, on_batch=interrupt)
+    assert stopped.interrupted
+    assert len(stopped.history) == 1
+    assert stopped.model is not None
+
+
 def test_the_network_kept_is_the_best_epochs(dataset: Dataset) -> None:
     fitted = fit(dataset, epochs=6, patience=0, lr=0.01)
     accuracies = [logs["val_accuracy"] for logs in fitted.history]
@@ -97,6 +113,18 @@ def test_the_network_kept_is_the_best_epochs(dataset: Dataset) -> None:
     images, labels = dataset.part(VALIDATION)
     predicted = networks.predict(fitted.model, images).argmax(axis=1)
     assert np.mean(predicted == labels) == pytest.approx(max(accuracies))
+
+
+def test_the_last_epochs_network_is_kept_if_asked_for(dataset: Dataset) -> None:
+    idle = {"epochs": 2, "patience": 0, "lr": 1e-12}
+    assert fit(dataset, **idle).best_epoch == 1
+    assert fit(dataset, **idle, keep="last").best_epoch == 2
+    fitted = fit(dataset, epochs=4, patience=0, lr=0.01, keep="last")
+    accuracies = [logs["val_accuracy"] for logs in fitted.history]
+    assert fitted.best_val_accuracy == accuracies[-1]
+    images, labels = dataset.part(VALIDATION)
+    predicted = networks.predict(fitted.model, images).argmax(axis=1)
+    assert np.mean(predicted == labels) == pytest.approx(accuracies[-1])
 
 
 def test_training_stops_when_validation_gets_no_better(dataset: Dataset) -> None:
@@ -117,7 +145,7 @@ def test_patience_counts_epochs_since_the_best(
 
 def test_epochs_of_small_faces_do_not_cost_patience() -> None:
     settings = recipe(TrainSettings, "compact")
-    settings = replace(settings, epochs=20, grow_at=0.5, side=32, patience=3)
+    settings = replace(settings, epochs=20, keep="best", patience=3)
     ended = [epoch for epoch in range(1, 21) if training.is_out_of_patience(epoch, 2, settings)]
     assert ended[0] == 13
 
