@@ -34,6 +34,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "constant learning rate": {"schedule": "constant"},
     "one_cycle for cosine": {"schedule": "one_cycle"},
     "no warm-up": {"warmup": 0.0},
+    "momentum for AdamW": {"optimizer": "momentum", "lr": 0.1, "l2": 0.00025},
     "no weight decay": {"weight_decay": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "no dropout": {"dropout": 0.0},
