@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 from tyro._errors import (
+    BadValue,
     InstantiationFailure,
     InvalidChoice,
     ParseErrorEvent,
@@ -61,6 +62,8 @@ def _raise_one_line(event: ParseErrorEvent) -> None:
     match event:
         case UnrecognizedArgs(tokens=tokens):
             problem = f"unknown parameter {' '.join(tokens)}"
+        case BadValue(argument=argument):
+            problem = f"{argument.display_name().lstrip('-')}: its value is missing"
         case InvalidChoice(argument=argument, value=value, choices=choices):
             name = argument.display_name().lstrip("-")
             problem = f"{name}={value}: expected one of {', '.join(choices)}"

@@ -39,6 +39,7 @@ def test_the_defaults_are_the_reports_baseline() -> None:
         ({"epochs": "0"}, "epochs=0: expected 1 or more"),
         ({"epochs": "3.5"}, "epochs: invalid literal"),
         ({"optimizer": "adamm"}, "optimizer=adamm: expected one of adam, sgd"),
+        ({"epochs": "--flip"}, "epochs: its value is missing; --help lists the parameters"),
         ({"typo": "3"}, "unknown parameter --typo 3"),
     ],
 )
