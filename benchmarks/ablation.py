@@ -79,9 +79,10 @@ def _is_measured(name: str, seed: int) -> bool:
 def _measure(name: str, settings: TrainSettings, faces: Dataset, precision: str) -> None:
     began = time.perf_counter()
     few = dataset.fewer(faces, settings.faces, settings.seed)
-    model = training.fit(settings, few, precision=precision).model
-    assert model is not None  # it is None only if no epoch was finished
-    network = model.get_layer(settings.network)  # which the views are put around
+    fitted = training.fit(settings, few, precision=precision)
+    if fitted.interrupted or fitted.model is None:
+        raise KeyboardInterrupt
+    network = fitted.model.get_layer(settings.network)  # which the views are put around
     seconds = time.perf_counter() - began
     images, labels = faces.part(VALIDATION)
     # The name that says that this is done comes last, in case of an interruption.

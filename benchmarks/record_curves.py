@@ -46,6 +46,8 @@ def main(recording: Recording) -> None:
             continue
         settings = replace(BASE, optimizer=optimizer, batch_size=batch_size, lr=lr)
         fitted = training.fit(settings, faces, precision=precision)
+        if fitted.interrupted:
+            raise KeyboardInterrupt
         curve = pd.DataFrame(fitted.history)[["train_loss", "val_loss", "val_accuracy"]].round(5)
         point = {"optimizer": optimizer, "batch_size": batch_size, "lr": lr}
         for name, value in reversed(point.items()):

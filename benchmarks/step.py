@@ -42,6 +42,7 @@ KINDS = {  # by a part of an operation's name, which holds its layer's
     "/conv2d": "other convolution",
     "batch_normalization": "batch normalisation",
     "/adam": "optimizer",
+    "/sgd": "optimizer",
 }
 INPUTS: dict[str, dict[str, Any]] = {
     "nothing": {},

@@ -63,7 +63,8 @@ def seconds_to_target(
             raise ReachedTarget
 
     try:
-        training.fit(settings, faces, precision=precision, on_epoch=[judge])
+        if training.fit(settings, faces, precision=precision, on_epoch=[judge]).interrupted:
+            raise KeyboardInterrupt
     except ReachedTarget:
         return time.perf_counter() - began, reached
     return None

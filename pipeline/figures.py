@@ -80,8 +80,8 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int, file: Path) 
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    best = history[best_epoch - 1]["val_accuracy"]
-    figure.suptitle(f"Best validation accuracy {best:.1%} in epoch {best_epoch}")
+    kept = history[best_epoch - 1]["val_accuracy"]
+    figure.suptitle(f"Validation accuracy {kept:.1%} in epoch {best_epoch}, which is kept")
     return _save(figure, file)
 
 

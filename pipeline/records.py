@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,20 @@ def latest(step: str) -> Run | None:
 def on_record(step: str, settings: Training, digest: str, parent: str | None = None) -> Run | None:
     """The newest finished run of `step` with these settings on the dataset with this digest.
 
-    What does not change the result is left aside: where the dataset lies, and the threads. With
-    `parent`, only the child runs of that run are looked at.
+    What does not change the result is left aside: where the dataset lies, and the threads. A
+    setting that is younger than a run had what is now its default there. With `parent`, only the
+    child runs of that run are looked at.
     """
     query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
     query += f" and tags.dataset_digest = '{digest}'"
     if parent is not None:
         query += f" and tags.mlflow.parentRunId = '{parent}'"
     wanted = asdict(settings)
-    names = {field.name for field in fields(Training)} - {"threads"}
+    defaults = asdict(Training())
+    del defaults["threads"]
     for run in search(query):
         params = run.data.params
-        if all(name in params and says(params[name], wanted[name]) for name in names):
+        if all(says(params.get(name, str(old)), wanted[name]) for name, old in defaults.items()):
             return run
     return None
 

@@ -137,7 +137,8 @@ class Training:
     """Epoch whose weights are kept: the best by validation accuracy, or the last, for a learning
     rate that falls to 0: then validation chooses nothing, and its accuracy flatters less."""
     patience: int = 10
-    """Epochs at full size without a better validation accuracy before training stops; 0 is off."""
+    """Epochs at full size without a better validation accuracy before training stops; 0, which
+    keep=last needs, is off."""
     precision: Precision = "auto"
     """Computation dtype; auto is bfloat16 where the hardware computes in it, else float32."""
     threads: int = 0
@@ -187,7 +188,7 @@ class Training:
             self.keep == "best" or self.patience == 0,
             "patience",
             self.patience,
-            "0 with keep=last, which trains all epochs",
+            "0 with keep=last; keep=best can stop early",
         )
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
@@ -197,7 +198,7 @@ class Training:
 RECIPES: dict[NetworkName, dict[str, Any]] = {
     "report": {},
     "compact": {
-        "epochs": 40,
+        "epochs": 50,
         "batch_size": 128,
         "lr": 0.004,
         "optimizer": "adamw",

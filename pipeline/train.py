@@ -105,18 +105,16 @@ def _resumed(settings: TrainSettings) -> TrainSettings:
             f"resume={settings.resume}: no checkpoint in {records.CHECKPOINTS.resolve()}; it "
             "finished no epoch, was resumed already, or ran in another folder or on another machine"
         )
-    recorded = records.recorded_settings(run, TrainSettings) | {
-        "resume": settings.resume,
-        "data": run.data.tags["dataset"],
-    }
+    # A setting that is younger than the run had what is now its default there.
+    recorded = asdict(TrainSettings()) | records.recorded_settings(run, TrainSettings)
+    recorded |= {"resume": settings.resume, "data": run.data.tags["dataset"]}
     # A default that was typed can't be told from one that was not.
     defaults = asdict(recipe(TrainSettings, settings.network)) | {"network": TrainSettings.network}
     for name, value in asdict(settings).items():
-        kept = recorded.get(name, defaults[name])
-        if value not in (defaults[name], kept):
+        if value not in (defaults[name], recorded[name]):
             raise InputError(
-                f"{name}={value}: run {settings.resume} has {name}={kept}, and a resumed training "
-                "keeps its settings"
+                f"{name}={value}: run {settings.resume} has {name}={recorded[name]}, and a resumed "
+                "training keeps its settings"
             )
     return replace(settings, **recorded)
 

@@ -70,11 +70,11 @@ def fit(
     on_batch: Callable[[int, int, int], None] = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Train `settings.network` on the train split; validation stops it and picks the best epoch.
+    """Train `settings.network` on the train split; `settings.keep` says which epoch is kept.
 
     Goes on from `checkpoint` if that file exists, telling `on_epoch` of its epochs first, and
     writes it after every epoch. Ctrl-C (KeyboardInterrupt) gives back what was reached. Raises
-    TrainingError if the loss is not finite.
+    TrainingError if the training or the validation loss is not finite.
     """
     keras.utils.set_random_seed(settings.seed)
     train = TrainBatches(dataset, settings)
@@ -239,7 +239,7 @@ class _EpochEnd(keras.callbacks.Callback):
 
 
 def _finished(settings: TrainSettings, reached: Reached) -> keras.Model | None:
-    """The best epoch's network in float32, so that what is kept computes the same everywhere."""
+    """The kept epoch's network in float32, so that what is kept computes the same everywhere."""
     if not reached.best_weights:
         return None
     model = networks.build(settings, precision="float32")

@@ -72,8 +72,9 @@ def make_space(settings: SearchSettings) -> Space:
 def suggest(trial: optuna.Trial, space: Space) -> Point:
     """A value for every parameter that applies: the trial's own, or from the study's sampler.
 
-    A proposal of the sampler has the most epochs. A long training holds every shorter one, so the
-    pruner and the best epoch find the length for nothing (DECISIONS.md has what guessing it costs).
+    A proposal of the sampler has the most epochs. With a constant learning rate a long training
+    holds every shorter one, so the pruner and the best epoch find the length for nothing
+    (DECISIONS.md has what guessing it costs).
     """
     own = trial.study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params", {})
     point: Point = {}

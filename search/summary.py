@@ -114,7 +114,7 @@ used. Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_lo
 |---|---|---|---|---|
 {finalists}
 
-The value in the search is the best of many, so it flatters; the mean over fresh seeds does not.
+The value in the search is the best of many, so it flatters. The mean over fresh seeds does so less.
 
 ## What mattered
 

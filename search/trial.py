@@ -25,7 +25,7 @@ def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -
             "faces": settings.faces,
             "seed": settings.seed,
             "threads": process.threads_each(settings.workers),
-            "keep": "best",  # so that one long training tells of every shorter one (`suggest`)
+            "keep": "best",  # as the pruner judges; it finds the length (`space.suggest`)
             **point,
         },
     )

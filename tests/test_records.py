@@ -1,6 +1,6 @@
 """What ingest, train and evaluate leave on record, on a real MLflow store."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlflow
@@ -214,6 +214,18 @@ def test_a_source_that_cannot_be_used_leaves_nothing_on_record() -> None:
         ingest(IngestSettings(source="broken.csv"))
     assert records.latest("ingest") is None
     assert not list(Path("mlruns").glob("*/*"))
+
+
+def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None:
+    settings = TrainSettings(patience=0)
+    records.use_store()
+    with mlflow.start_run() as run:
+        mlflow.set_tags({"step": "train", "dataset_digest": "abc"})
+        mlflow.log_params({k: v for k, v in asdict(settings).items() if k != "keep"})
+    found = records.on_record("train", settings, "abc")
+    assert found is not None
+    assert found.info.run_id == run.info.run_id
+    assert records.on_record("train", replace(settings, keep="last"), "abc") is None
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
