@@ -1,15 +1,20 @@
 """What a person asks of a trained network: a word for a face."""
 
+from pathlib import Path
+
+import pytest
 from PIL import Image
 
 from pipeline.sample import draw
 from tests.conftest import ROOT, Command
 
+MODELS = sorted((ROOT / "models").glob("*.keras"))
 COMPACT = ROOT / "models" / "compact.keras"
 
 
-def test_the_network_in_models_says_a_word_for_each_drawn_face(command: Command) -> None:
-    done = command("pipeline.predict", runs=COMPACT)
+@pytest.mark.parametrize("file", MODELS, ids=lambda file: file.stem)
+def test_a_network_in_models_says_a_word_for_each_drawn_face(command: Command, file: Path) -> None:
+    done = command("pipeline.predict", runs=file)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if "drawn as" in line]
     assert len(rows) == 7

@@ -131,3 +131,22 @@ def test_only_evaluate_opens_the_test_split() -> None:
         }
         if file.stem != "evaluate":
             assert "dataset.load" not in calls, file
+
+
+@pytest.mark.parametrize("network", ["compact", "strong"])
+def test_the_documented_recipe_is_the_one_in_use(network: settings.NetworkName) -> None:
+    recipe = asdict(settings.recipe(settings.Training, network))
+    del recipe["network"]  # that table is another one
+    documented: dict[str, str] = {}
+    for line in (ROOT / "docs" / "training.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = re.findall(r"`(\w+)`", cells[0])
+        if len(cells) == 4 and names and set(names) <= recipe.keys():
+            shared = network == "compact" or cells[3] == "the same"
+            values = cells[2 if shared else 3].split(", ")
+            documented |= dict(zip(names, values, strict=True))
+    assert set(settings.RECIPES[network]) <= documented.keys()
+    for name, text in documented.items():
+        value = recipe[name]
+        expected = "on" if value is True else f"{value:g}" if not isinstance(value, str) else value
+        assert text.lower().removesuffix(" (unused)") == expected, name
