@@ -168,7 +168,7 @@ def untrained() -> Any:
 
 @pytest.mark.parametrize("loss", get_args(LossName))
 def test_every_loss_learns(dataset: Dataset, loss: str) -> None:
-    fitted = fit(dataset, epochs=8, loss=loss, l2=0.0, dropout=0.0, batch_size=16, patience=0)
+    fitted = fit(dataset, epochs=8, loss=loss, l2=0.0, dropout=0.0, lr=0.001, patience=0)
     losses = [logs["train_loss"] for logs in fitted.history]
     assert losses[-1] < losses[0]
     assert fitted.history[-1]["train_accuracy"] > 0.3, "a seventh is chance"
