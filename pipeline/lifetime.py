@@ -16,17 +16,31 @@ PROJECT_RUN = "MLFLOW_RUN_ID"
 """Environment variable in which `mlflow run` tells the process that it starts its run's id."""
 
 
+_interrupted = False
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: the first becomes KeyboardInterrupt, those after it are ignored."""
+    global _interrupted
+    if not _interrupted:
+        _interrupted = True
+        raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Whether `interrupt` has come. What it hits may swallow it, or make another error of it."""
+    return _interrupted
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore those after it."""
-    stopping = False
+    global _interrupted
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if not stopping:
-            stopping = True
+        if not _interrupted:
             print("\nstopping; what was reached is being saved", file=sys.stderr)
-            raise KeyboardInterrupt
+        interrupt(number, frame)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,6 +52,7 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _interrupted = False
 
 
 def _watch_parent() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline import InputError, TrainingError, networks
+from pipeline import InputError, TrainingError, lifetime, networks
 from pipeline.batches import Batches, TrainBatches, last_epochs
 from pipeline.dataset import VALIDATION, Dataset
 from pipeline.optimization import make_loss, make_optimizer
@@ -26,6 +26,8 @@ from pipeline.settings import KeepName, Training, TrainSettings
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 """Called after epoch `epoch` (the first is 1) with its metrics; what it raises ends training."""
+OnBatch = Callable[[int, int, int], None]
+"""Called after a batch with the epoch's number, the batch's (from 1), and the batches an epoch."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def fit(
     *,
     precision: str,
     on_epoch: Sequence[OnEpoch] = (),
-    on_batch: Callable[[int, int, int], None] = lambda epoch, batch, batches: None,
+    on_batch: OnBatch = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
 ) -> Fitted:
     """Train `settings.network` on the train split; `settings.keep` says which epoch is kept.
@@ -76,6 +78,27 @@ def fit(
     writes it after every epoch. Ctrl-C (KeyboardInterrupt) gives back what was reached. Raises
     TrainingError if the training or the validation loss is not finite.
     """
+    reached = Reached()
+    interrupted = False
+    try:
+        _train(settings, dataset, precision, reached, on_epoch, on_batch, checkpoint)
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
+        interrupted = True
+    return Fitted(_finished(settings, reached), reached.history, reached.best_epoch, interrupted)
+
+
+def _train(
+    settings: TrainSettings,
+    dataset: Dataset,
+    precision: str,
+    reached: Reached,
+    on_epoch: Sequence[OnEpoch],
+    on_batch: OnBatch,
+    checkpoint: Path | None,
+) -> None:
+    """Build the network and train it to its end; `reached` says at any time how far that came."""
     keras.utils.set_random_seed(settings.seed)
     train = TrainBatches(dataset, settings)
     validation = Batches(dataset, VALIDATION, networks.PREDICT_BATCH)
@@ -87,9 +110,8 @@ def fit(
     )
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]
-    reached = Reached()
     if checkpoint and checkpoint.exists():
-        reached = load_checkpoint(checkpoint, variables)
+        load_checkpoint(checkpoint, variables, reached)
 
     for epoch, logs in enumerate(reached.history, start=1):
         for call in on_epoch:
@@ -108,26 +130,19 @@ def fit(
 
     epoch_end = _EpochEnd(train, finish_epoch, on_batch)
     averages = [keras.callbacks.SwapEMAWeights()] if settings.averaging else []
-    interrupted = False
-    try:
-        for last_epoch in _stages(settings, reached):
-            train.start_epoch(len(reached.history))
-            model.fit(
-                train,
-                validation_data=validation,
-                initial_epoch=len(reached.history),
-                epochs=last_epoch,
-                callbacks=[epoch_end, *averages],
-                shuffle=False,  # `TrainBatches` does it
-                verbose=0,
-            )
-            # With averages, `fit` ends by putting them in the place of the weights.
-            networks.set_state(model.trainable_variables, epoch_end.trained)
-    except BaseException as error:
-        if not _is_interrupt(error):
-            raise
-        interrupted = True
-    return Fitted(_finished(settings, reached), reached.history, reached.best_epoch, interrupted)
+    for last_epoch in _stages(settings, reached):
+        train.start_epoch(len(reached.history))
+        model.fit(
+            train,
+            validation_data=validation,
+            initial_epoch=len(reached.history),
+            epochs=last_epoch,
+            callbacks=[epoch_end, *averages],
+            shuffle=False,  # `TrainBatches` does it
+            verbose=0,
+        )
+        # With averages, `fit` ends by putting them in the place of the weights.
+        networks.set_state(model.trainable_variables, epoch_end.trained)
 
 
 def _check_finite(epoch: int, logs: dict[str, float], settings: Training) -> None:
@@ -137,9 +152,13 @@ def _check_finite(epoch: int, logs: dict[str, float], settings: Training) -> Non
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether `error` is Ctrl-C, or what Keras (3.15) makes of it in a step on JAX: there its
-    clean-up fails, for the variables' values are with JAX."""
-    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
+    """Whether `error` is Ctrl-C, or what Keras (3.15) made of it: while it traces a step it gives
+    "None values not supported", and in a step on JAX its clean-up fails."""
+    return (
+        isinstance(error, KeyboardInterrupt)
+        or isinstance(error.__context__, KeyboardInterrupt)
+        or lifetime.was_interrupted()
+    )
 
 
 def is_out_of_patience(epoch: int, best_epoch: int, settings: Training) -> bool:
@@ -172,14 +191,14 @@ def save_checkpoint(file: Path, reached: Reached, variables: Sequence[Any]) -> N
     unfinished.replace(file)
 
 
-def load_checkpoint(file: Path, variables: Sequence[Any]) -> Reached:
-    """Set `variables` to what `file` holds and return the reached up to it."""
+def load_checkpoint(file: Path, variables: Sequence[Any], reached: Reached) -> None:
+    """Set `variables` and `reached` to what `file` holds."""
     with _open_checkpoint(file) as arrays:
         about = json.loads(str(arrays["about"]))
         networks.set_state(variables, [arrays[f"now_{i}"] for i in range(len(variables))])
         best_count = sum(name.startswith("best_") for name in arrays)
-        best = [arrays[f"best_{i}"] for i in range(best_count)]
-    return Reached(about["history"], about["best_epoch"], best)
+        reached.best_weights = [arrays[f"best_{i}"] for i in range(best_count)]
+    reached.history, reached.best_epoch = about["history"], about["best_epoch"]
 
 
 def _open_checkpoint(file: Path) -> Any:
@@ -196,7 +215,7 @@ class _EpochEnd(keras.callbacks.Callback):
         self,
         train: TrainBatches,
         finish_epoch: Callable[[dict[str, float], list[NDArray[Any]]], bool],
-        on_batch: Callable[[int, int, int], None],
+        on_batch: OnBatch,
     ) -> None:
         super().__init__()
         self.train = train
@@ -214,6 +233,8 @@ class _EpochEnd(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.call_on_batch(self.epoch, batch + 1, len(self.train))
+        if lifetime.was_interrupted():  # and whatever was hit has swallowed it
+            raise KeyboardInterrupt
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         self.seconds = time.perf_counter() - self.started

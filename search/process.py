@@ -15,10 +15,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import parent_process
-from types import FrameType
 from typing import Any, Literal, TypeVar
 
-from pipeline import InputError, Pruned, TrainingError
+from pipeline import InputError, Pruned, TrainingError, lifetime
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -164,7 +163,7 @@ def _work(
     os.environ.update(environment)
     # Ctrl-C reaches every process of a terminal; the one that started this one passes it on, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, lifetime.interrupt)
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     # TensorFlow takes all of a GPU's memory unless told otherwise; workers share it.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -189,11 +188,6 @@ def _work(
         outcome = Outcome("failed", text=f"{type(error).__name__}: {error}")
     with contextlib.suppress(OSError):
         theirs.send(outcome)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _end_with_the_starter() -> None:

@@ -1,5 +1,7 @@
 """fit: what it gives is reproducible to the bit, can be interrupted, and is what was asked for."""
 
+import contextlib
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -7,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from pipeline import TrainingError, networks, optimization, training
+from pipeline import TrainingError, lifetime, networks, optimization, training
 from pipeline.batches import TrainBatches
 from pipeline.dataset import VALIDATION, Dataset
 from pipeline.settings import LossName, OptimizerName, ScheduleName, TrainSettings, recipe
@@ -103,6 +105,24 @@ def test_an_interruption_that_breaks_keras_clean_up_keeps_what_was_reached(
     assert stopped.interrupted
     assert len(stopped.history) == 1
     assert stopped.model is not None
+
+
+@pytest.mark.parametrize("error", [None, ValueError("None values not supported.")])
+def test_an_interruption_that_keras_swallows_or_makes_another_error_of_is_one(
+    dataset: Dataset, error: ValueError | None
+) -> None:
+    def interrupt(epoch: int, batch: int, batches: int) -> None:
+        if epoch == 2:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            if error:
+                raise error
+
+    with lifetime.interruptible():
+        stopped = fit(dataset, on_batch=interrupt)
+    assert stopped.interrupted
+    assert len(stopped.history) == 1
+    assert not fit(dataset, epochs=1).interrupted
 
 
 def test_the_network_kept_is_the_best_epochs(dataset: Dataset) -> None:
