@@ -78,12 +78,13 @@ def assemble(
 
     `validation` is the share of the training faces that is held out where the source has no split
     for it.
-    Raises InputError where the source has no official split, or a class is absent from train.
+    Raises InputError where the source has no split that the policy needs, or a class is absent from
+    train.
     """
     split = (
         split_at_random(len(faces.labels), seed, validation)
         if policy == "report"
-        else split_officially(faces, source, seed, validation)
+        else split_officially(faces, source, seed, validation, final=policy == "final")
     )
     counts = _count_classes(faces.labels, split, dict(enumerate(SPLITS)))
     if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
@@ -126,21 +127,27 @@ def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
     return split
 
 
-def split_officially(faces: Faces, source: str, seed: int, validation: float) -> Bytes:
-    """The source's own split.
+def split_officially(
+    faces: Faces, source: str, seed: int, validation: float, *, final: bool = False
+) -> Bytes:
+    """The source's own split; if `final`, its validation rows are there to be trained on.
 
     Where it has no validation or no test rows beside its training rows, the rows that it holds out
-    are test, and the share `validation` of train, stratified by class, is validation.
+    are test, and the share `validation` of train, stratified by class, is validation. In a final
+    split it is always that share, and there may be no test rows.
     """
     held_out = np.isin(faces.split, (VALIDATION, TEST))
     if np.any(faces.split == UNASSIGNED) or not held_out.any():
         raise InputError(f"{source}: has no split of its own; use split=report")
     split = faces.split.copy()
-    if not (np.any(split == VALIDATION) and np.any(split == TEST)):
+    if final:
+        split[split == VALIDATION] = TRAIN
+    elif np.any(split == VALIDATION) and np.any(split == TEST):
+        return split
+    else:
         split[held_out] = TEST
-        train = np.flatnonzero(split == TRAIN)
-        labels = faces.labels[train]
-        split[_stratified_share(train, labels, validation, seed, source)] = VALIDATION
+    train = np.flatnonzero(split == TRAIN)
+    split[_stratified_share(train, faces.labels[train], validation, seed, source)] = VALIDATION
     return split
 
 

@@ -13,7 +13,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from pipeline import InputError
 
-SplitPolicy = Literal["report", "official"]
+SplitPolicy = Literal["report", "official", "final"]
 NetworkName = Literal["report", "compact", "strong"]
 OptimizerName = Literal["adam", "sgd", "momentum", "adamw", "rmsprop"]
 LossName = Literal["cross_entropy", "dice", "focal"]
@@ -54,7 +54,8 @@ class IngestSettings:
     source: str = "sample"
     """sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, or kaggle:OWNER/NAME."""
     split: SplitPolicy = "report"
-    """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says."""
+    """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says.
+    final: PublicTest is trained on too, when nothing is left to choose; PrivateTest is test."""
     validation: float = 0.1
     """Share of the faces not for testing that is held out for validation, in [0.01, 0.5]; with
     split=official only where the source has no validation split of its own."""
@@ -276,7 +277,7 @@ class MainSettings(Training):
 
     source: str = "sample"
     """sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, or kaggle:OWNER/NAME."""
-    split: SplitPolicy = "report"
+    split: Literal["report", "official"] = "report"
     """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says."""
 
 

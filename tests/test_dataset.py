@@ -43,6 +43,16 @@ def test_without_a_third_part_the_held_out_faces_are_test_and_a_tenth_of_train_v
     assert made.about["source_counts"]["Training"] == np.bincount(faces.labels[:100]).tolist()
 
 
+@pytest.mark.parametrize("test", [0, 15])
+def test_a_final_split_trains_on_the_sources_validation_faces_and_never_on_its_test_faces(
+    faces: Faces, test: int
+) -> None:
+    given = with_split(faces, {TRAIN: 70, VALIDATION: 30, TEST: test})
+    made = assemble(given, source="drawn", policy="final", seed=0)
+    assert np.bincount(made.split, minlength=3).tolist() == [90, 10, test]
+    assert np.array_equal(made.split == TEST, given.split == TEST)
+
+
 @pytest.mark.parametrize(
     ("policy", "sizes"), [("official", [80, 20, 20]), ("report", [86, 22, 12])]
 )
