@@ -95,12 +95,16 @@ def evaluations(faces_digest: str) -> int:
     return len(search(f"tags.step = 'evaluate' and tags.faces_digest = '{faces_digest}'"))
 
 
-def evaluation_of(train_run: str, digest: str, split: str = "test") -> str | None:
-    """The newest finished evaluate run of a train run's model, on a split of a dataset."""
+def evaluation_of(train_run: str, **digest: str) -> str | None:
+    """The newest finished evaluate run of a train run's model on test.
+
+    `digest` is the dataset's, as dataset_digest, or that of the test faces alone, as faces_digest.
+    """
     query = (
-        f"tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = '{split}'"
-        f" and tags.dataset_digest = '{digest}' and tags.trained_by = '{train_run}'"
+        "tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = 'test'"
+        f" and tags.trained_by = '{train_run}'"
     )
+    query += "".join(f" and tags.{name} = '{value}'" for name, value in digest.items())
     found = search(query, max_results=1)
     return found[0].info.run_id if found else None
 

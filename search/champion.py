@@ -70,8 +70,8 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
 
 def _evaluation_of(present: ModelVersion, evaluated: str, data: str, parent: Run) -> str:
     """The evaluate run of the present champion on the same test faces, made if there is none."""
-    digest = records.get(evaluated, "evaluate").data.tags["dataset_digest"]
-    if present.run_id and (done := records.evaluation_of(present.run_id, digest)):
+    digest = records.get(evaluated, "evaluate").data.tags["faces_digest"]
+    if present.run_id and (done := records.evaluation_of(present.run_id, faces_digest=digest)):
         return done
     settings = EvaluateSettings(run=f"models:/{NAME}/{present.version}", data=data)
     return process.alone(trial.evaluate_whole, settings, parent.id, what="the champion's test")

@@ -25,7 +25,7 @@ def compare(settings: CompareSettings) -> str:
     paired.require_same_faces(candidates)
     pairs = paired.every_pair([candidate.predictions for candidate in candidates])
     with tracking.record("compare", settings) as run, TemporaryDirectory() as scratch:
-        run.tag(dataset_digest=candidates[0].digest)
+        run.tag(faces_digest=candidates[0].digest)
         page = Path(scratch) / "comparison.html"
         page.write_text(comparison_page.render(candidates, pairs))
         run.log_file(page)
@@ -41,7 +41,8 @@ def _candidate(run_id: str, ids: list[str]) -> "Candidate":
     run = records.get(run_id, "evaluate", "train")
     trained = run
     if run.data.tags["step"] == "train":
-        evaluated = records.evaluation_of(run_id, run.data.tags.get("dataset_digest", ""))
+        digest = run.data.tags.get("dataset_digest", "")
+        evaluated = records.evaluation_of(run_id, dataset_digest=digest)
         if evaluated is None:
             raise InputError(
                 f"run {run_id} was not evaluated on test yet; -e evaluate -P run={run_id} does"
@@ -55,7 +56,7 @@ def _candidate(run_id: str, ids: list[str]) -> "Candidate":
         name="ABCDEFGHIJKLMNOPQRSTUVWXYZ"[ids.index(run_id) % 26],
         settings=dict(trained.data.params),
         run=run_id,
-        digest=run.data.tags["dataset_digest"],
+        digest=run.data.tags["faces_digest"],
         split=run.data.params["split"],
         predictions=read_predictions(run.info.run_id),
     )

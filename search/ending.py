@@ -130,7 +130,7 @@ def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
 def _evaluate(run_id: str, study: optuna.Study, parent: Run) -> str:
     """The run of the one evaluation of the winner on the test split."""
     digest = study.user_attrs["digest"]
-    if done := records.evaluation_of(run_id, digest):
+    if done := records.evaluation_of(run_id, dataset_digest=digest):
         return done
     return process.alone(
         trial.evaluate_whole, EvaluateSettings(run_id), parent.id, what="the winner's evaluation"

@@ -126,7 +126,7 @@ def _measure(parent: str, digest: str, settings: TrainSettings, stop: threading.
 
     trained = records.on_record("train", settings, digest)
     run_id = trained.info.run_id if trained else run(trial.train_whole, settings)
-    return records.evaluation_of(run_id, digest) or run(
+    return records.evaluation_of(run_id, dataset_digest=digest) or run(
         trial.evaluate_whole, EvaluateSettings(run_id)
     )
 

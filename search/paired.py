@@ -33,7 +33,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that is compared: how it is called, how it was trained, what it predicted."""
+    """A network that is compared: how it is called, how it was trained, what it predicted.
+
+    `digest` is that of the faces it was measured on, however the rest of their dataset is split.
+    """
 
     name: str
     settings: dict[str, str]
@@ -70,10 +73,10 @@ def every_pair(predictions: Sequence[Predictions]) -> list[Pair]:
 
 
 def require_same_faces(candidates: Sequence[Candidate]) -> None:
-    """Raise InputError unless all were measured on the same split of the same dataset."""
+    """Raise InputError unless all were measured on the same faces."""
     first = candidates[0]
     for other in candidates[1:]:
-        if (other.digest, other.split) != (first.digest, first.split):
+        if other.digest != first.digest:
             raise InputError(
                 f"runs={first.run},{other.run}: measured on different faces "
                 f"({first.split} of {first.digest}, {other.split} of {other.digest}); evaluate "

@@ -36,10 +36,12 @@ def record_training(parent: Run | None = None, **settings: object) -> str:
     return run.id
 
 
-def record_evaluation(train_run: str, wrong: int, *, seed: int = 0, digest: str = "d1") -> str:
+def record_evaluation(
+    train_run: str, wrong: int, *, seed: int = 0, digest: str = "d1", faces: str = "f1"
+) -> str:
     """An evaluate run of a train run's network, as `pipeline.evaluate` leaves it."""
     with tracking.record("evaluate", EvaluateSettings(train_run)) as run:
-        run.tag(trained_by=train_run, dataset_digest=digest)
+        run.tag(trained_by=train_run, dataset_digest=digest, faces_digest=faces)
         result = evaluation.evaluate(LABELS, predictions(wrong, seed))
         run.log_text(evaluation.predictions_csv(result), "predictions.csv")
     return run.id
@@ -57,7 +59,7 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not(
     good, as_good, bad = trained
     evaluated = [
         record_evaluation(good, 100),
-        record_evaluation(as_good, 104),
+        record_evaluation(as_good, 104, digest="d2"),  # the same faces, another validation split
         record_evaluation(bad, 300),
     ]
     # Train runs and evaluate runs are both taken.
@@ -90,7 +92,7 @@ def test_a_network_that_was_not_evaluated_is_named_in_one_line(
 
 def test_networks_that_saw_different_faces_are_not_compared(store: Path) -> None:
     trained = [record_training(lr=lr) for lr in (0.001, 0.002)]
-    runs = [record_evaluation(run, 100, digest=run) for run in trained]
+    runs = [record_evaluation(run, 100, faces=run) for run in trained]
     with pytest.raises(InputError, match="measured on different faces"):
         compare.compare(CompareSettings(",".join(runs)))
 
@@ -132,7 +134,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
     assert client.get_model_version_by_alias("emotion", "challenger").run_id == worse
 
     again = champion.register(
-        better, records.evaluation_of(better, "d1") or "", "none", Run(better)
+        better, records.evaluation_of(better, faces_digest="f1") or "", "none", Run(better)
     )
     assert again.reason == "It is the champion already."
     assert len(client.search_model_versions("name = 'emotion'")) == 4

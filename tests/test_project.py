@@ -35,7 +35,7 @@ LAYERS = {
     "progress": set(),
     "lifetime": set(),
     "records": {"settings"},
-    "training": {"batches", "dataset", "networks", "optimization", "settings"},
+    "training": {"batches", "dataset", "lifetime", "networks", "optimization", "settings"},
     "tracking": {"dataset", "evaluation", "figures", "lifetime", "records"},
     "command": {"settings", "tracking"},
 }
