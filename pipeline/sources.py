@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.progress import track
 
 from pipeline import InputError, fer_csv, sample
@@ -80,10 +80,14 @@ def _pictures(folder: Path) -> Iterator[tuple[Path, int, int]]:
     folders = _visible_folders(folder)
     splits = {path: SPLIT_FOLDERS.get(path.name.lower(), UNASSIGNED) for path in folders}
     if any(code != UNASSIGNED for code in splits.values()):
-        class_folders = [
-            (below, code) for path, code in splits.items() if code != UNASSIGNED
-            for below in _visible_folders(path)
-        ]  # fmt: skip
+        class_folders = []
+        for path, code in splits.items():
+            if code == UNASSIGNED:
+                raise InputError(
+                    f"{path}: not a split folder, as others beside it are; rename it to train, "
+                    "validation or test, or move it away"
+                )
+            class_folders += [(below, code) for below in _visible_folders(path)]
     else:
         class_folders = [(path, UNASSIGNED) for path in folders]
     for path, split in class_folders:
@@ -100,10 +104,12 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def read_picture(path: str | Path) -> np.ndarray:
-    """A picture as (48, 48) grey levels. Raises InputError if it can't be read."""
+    """A picture as (48, 48) grey levels, upright. Raises InputError if it can't be read."""
     try:
         with Image.open(path) as picture:
-            grey = picture.convert("L")
+            if picture.mode.startswith(("I", "F")):
+                raise ValueError("more than 8 bits a pixel")  # which Pillow would cut off, to white
+            grey = ImageOps.exif_transpose(picture).convert("L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} can't be read as a picture: {error}; replace or remove it"

@@ -35,7 +35,7 @@ def render(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>Comparison of networks</title>
 <style>{STYLE}</style></head><body>
 <h1>{len(candidates)} networks on the same {faces:,} {split} faces</h1>
-<p>Faces {escape(digest)} (digest). All were shown exactly the same faces, so each pair is tested face by
+<p>Digest {escape(digest)}. All were shown exactly the same faces, so each pair is tested face by
 face.</p>
 <ul>{sentences}</ul>
 <h2>Accuracy</h2>

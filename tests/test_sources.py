@@ -198,6 +198,20 @@ def test_pictures_of_any_size_and_colour_become_48_by_48_grey(tmp_path: Path) ->
     assert np.abs(read.images.astype(int) - 128).max() <= 1
 
 
+def test_a_photo_that_a_camera_held_sideways_is_read_upright(tmp_path: Path) -> None:
+    upright = Image.fromarray(np.repeat(np.array([0, 255], np.uint8), 24)[:, None].repeat(48, axis=1))
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # turn it by 90 degrees clockwise to see it upright
+    upright.rotate(90).save(tmp_path / "a.png", exif=orientation)
+    assert np.array_equal(sources.read_picture(tmp_path / "a.png"), np.asarray(upright))
+
+
+def test_a_picture_of_16_bits_is_refused_and_not_read_as_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((48, 48), 30_000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="more than 8 bits a pixel"):
+        sources.read_picture(tmp_path / "a.png")
+
+
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "happy").mkdir()
     (tmp_path / "happy" / "broken.png").write_bytes(b"no picture")
@@ -208,6 +222,13 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_an_unknown_class_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "train" / "bored").mkdir(parents=True)
     with pytest.raises(InputError, match="bored: not a class folder; expected one of angry"):
+        sources.read(str(tmp_path), seed=0)
+
+
+def test_a_mistyped_split_folder_is_named(tmp_path: Path) -> None:
+    for split in ("train", "tset"):
+        (tmp_path / split / "happy").mkdir(parents=True)
+    with pytest.raises(InputError, match="tset: not a split folder"):
         sources.read(str(tmp_path), seed=0)
 
 
