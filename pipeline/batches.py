@@ -67,13 +67,6 @@ class TrainBatches(Batches):
         )
 
 
-def last_epochs(settings: Training) -> list[int]:
-    """The epoch (the first is 1) that is the last of each size of the faces; of one size or two."""
-    if settings.side == SIDE:
-        return [settings.epochs]
-    return [round(settings.grow_at * settings.epochs), settings.epochs]
-
-
 def side_at(settings: Training, epoch: int) -> int:
     """Side in pixels of the training faces in `epoch` (the first is 0)."""
-    return settings.side if epoch < last_epochs(settings)[0] else SIDE
+    return settings.side if epoch < settings.small_epochs else SIDE

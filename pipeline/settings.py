@@ -149,6 +149,11 @@ class Training:
     faces: int = 0
     """Training faces to use, drawn at random by class from `seed`; 0 is all. For a quick try."""
 
+    @property
+    def small_epochs(self) -> int:
+        """Epochs, from the first, whose faces are smaller than full size."""
+        return 0 if self.side == SIDE else round(self.grow_at * self.epochs)
+
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")

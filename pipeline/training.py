@@ -19,7 +19,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pipeline import InputError, TrainingError, lifetime, networks
-from pipeline.batches import Batches, TrainBatches, last_epochs
+from pipeline.batches import Batches, TrainBatches
 from pipeline.dataset import VALIDATION, Dataset
 from pipeline.optimization import make_loss, make_optimizer
 from pipeline.settings import KeepName, Training, TrainSettings
@@ -166,13 +166,12 @@ def is_out_of_patience(epoch: int, best_epoch: int, settings: Training) -> bool:
 
     While faces are small, validation at full size says little: these epochs don't count.
     """
-    grown = [0, *last_epochs(settings)][-2]  # the last epoch of smaller faces
-    return 0 < settings.patience <= epoch - max(best_epoch, grown)
+    return 0 < settings.patience <= epoch - max(best_epoch, settings.small_epochs)
 
 
 def _stages(settings: TrainSettings, reached: Reached) -> Iterator[int]:
     """The last epoch of each `fit` that is still to do, for one takes faces of one size."""
-    for last_epoch in last_epochs(settings):
+    for last_epoch in (settings.small_epochs, settings.epochs):
         epochs = len(reached.history)
         if epochs < last_epoch and not is_out_of_patience(epochs, reached.best_epoch, settings):
             yield last_epoch

@@ -141,5 +141,11 @@ def _end_run(trial: FrozenTrial, error: str) -> None:
 
 
 def _retry(study: optuna.Study, trial: FrozenTrial, retries: int | None) -> None:
-    trial.user_attrs = {}  # process, run and error are those of the trial that failed
+    # Process, run and error are those of the trial that failed, and so are the rungs of the pruner.
+    trial.user_attrs = {}
+    trial.system_attrs = {
+        name: value
+        for name, value in trial.system_attrs.items()
+        if not name.startswith("completed_rung_")
+    }
     RetryHeartbeatStaleTrialCallback(max_retry=retries)(study, trial)

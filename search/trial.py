@@ -53,8 +53,10 @@ def run(
                 trial.set_user_attr("run", run_id)
             case ("epoch", epoch, val_accuracy):
                 trial.report(val_accuracy, comparable_epoch(settings, epoch, most_epochs))
-                # A training at its last epoch has nothing left to save.
-                return trial.should_prune() and epoch < settings.epochs
+                # While faces are small, validation at full size says little (`side`); and a
+                # training at its last epoch has nothing left to save.
+                prune = epoch > settings.small_epochs and trial.should_prune()
+                return prune and epoch < settings.epochs
         return False
 
     tags = {"study": trial.study.study_name, "trial": trial.number}

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from pipeline import InputError, Pruned, TrainingError, records
-from pipeline.dataset import Dataset, save
+from pipeline import InputError, Pruned, TrainingError, records, tracking
+from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, save
+from pipeline.sample import draw
 from pipeline.settings import SearchSettings
-from search import process, space, storage
+from search import process, space, storage, strategy
+from search import trial as search_trial
 
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -91,7 +94,7 @@ def assert_accounted_for(trials: int) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
-    start: Start, data: Path
+    start: Start, data: Path, store: Path
 ) -> None:
     study = start(data=data, trials=3, **SMALL | {"epochs": 12})
     victim = wait_for(training_process)
@@ -138,6 +141,15 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     assert again.returncode == 0, errors
     assert "has its 3 trials" in output
     assert_accounted_for(3)
+
+    # On other faces it does not go on.
+    images, labels = draw(count=120, seed=2)
+    faces = Faces(images, labels, np.full(120, UNASSIGNED, np.uint8))
+    save(assemble(faces, source="drawn", policy="report", seed=0), store / "others")
+    refused = start(data=store / "others", trials=4, **SMALL | {"epochs": 12})
+    _, errors = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert "the study emotion was begun on another dataset" in errors
 
 
 def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
@@ -198,13 +210,17 @@ def _abandoned_trial(process: str) -> tuple[optuna.Study, str]:
     """A study with one running trial, whose run has the same process."""
     records.use_store()
     database = storage.open_storage("sqlite:///optuna.db")
-    study = optuna.create_study(storage=database, direction="maximize")
+    study = optuna.create_study(
+        storage=database, direction="maximize", pruner=strategy.make_pruner("halving", 2)
+    )
     trial = study.ask()
     storage.heartbeat(database, trial)
     space.suggest(trial, space.make_space(SearchSettings(epochs=5)))
     run_id = MlflowClient().create_run("0", tags={"step": "trial"}).info.run_id
     trial.set_user_attr("process", process)
     trial.set_user_attr("run", run_id)
+    trial.report(0.5, 1)
+    trial.should_prune()
     return study, run_id
 
 
@@ -212,6 +228,8 @@ def _assert_put_up_again(study: optuna.Study, run_id: str) -> None:
     failed, repeat = study.trials
     assert (failed.state, repeat.state) == (TrialState.FAIL, TrialState.WAITING)
     assert repeat.params == failed.params
+    assert "completed_rung_0" in failed.system_attrs
+    assert "completed_rung_0" not in repeat.system_attrs, "it is judged anew"
     assert storage.count(study) == storage.Count(settled=0, running=0)
     assert MlflowClient().get_run(run_id).info.status == "FAILED"
 
@@ -226,7 +244,7 @@ def test_settings_whose_process_is_killed_again_and_again_are_given_up(store: Pa
     assert storage.count(study) == storage.Count(settled=1, running=0)
 
 
-def test_a_study_is_not_continued_with_other_settings_or_faces(
+def test_a_study_is_not_continued_with_other_settings(
     data: Path, start: Start, store: Path
 ) -> None:
     study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
@@ -237,6 +255,20 @@ def test_a_study_is_not_continued_with_other_settings_or_faces(
     assert errors.strip().splitlines()[-1] == (
         "error: epochs=3: the study emotion was begun with epochs=2; give that, or another study="
     )
+
+
+def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
+    settings = SearchSettings(width=0.1, epochs=4)
+    whole = search_trial.trial_settings(
+        settings, str(data), {"epochs": 4, "side": 32, "grow_at": 0.5}
+    )
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2.0))
+    current = study.ask()
+    with tracking.record("study", settings) as parent:
+        outcome = search_trial.run(
+            current, whole, parent.id, 4, beat=lambda: None, stop=threading.Event()
+        )
+    assert (outcome.kind, outcome.text) == ("pruned", "pruned after epoch 3")
 
 
 @pytest.mark.parametrize("address", ["nosuch://host/name", "sqlite:////nowhere/at/all.db"])

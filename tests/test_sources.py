@@ -199,7 +199,9 @@ def test_pictures_of_any_size_and_colour_become_48_by_48_grey(tmp_path: Path) ->
 
 
 def test_a_photo_that_a_camera_held_sideways_is_read_upright(tmp_path: Path) -> None:
-    upright = Image.fromarray(np.repeat(np.array([0, 255], np.uint8), 24)[:, None].repeat(48, axis=1))
+    upright = Image.fromarray(
+        np.repeat(np.array([0, 255], np.uint8), 24)[:, None].repeat(48, axis=1)
+    )
     orientation = Image.Exif()
     orientation[0x0112] = 6  # turn it by 90 degrees clockwise to see it upright
     upright.rotate(90).save(tmp_path / "a.png", exif=orientation)
