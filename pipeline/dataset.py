@@ -234,6 +234,12 @@ def load_without_test(folder: Path) -> Dataset:
     return Dataset(whole.images[kept], whole.labels[kept], whole.split[kept], whole.about)
 
 
+def require_test(dataset: Dataset, address: str) -> None:
+    """Raise InputError if the dataset has no test faces, before hours of training are spent."""
+    if not sum(dataset.about["counts"]["test"]):
+        raise InputError(f"data={address}: this dataset has no test faces to measure the winner on")
+
+
 def fewer(dataset: Dataset, count: int, seed: int) -> Dataset:
     """`dataset` with `count` of its train faces, each class by its share; other splits stay whole.
 

@@ -3,6 +3,7 @@
 What was begun already, by a command that was interrupted here, is not done again.
 """
 
+import socket
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from statistics import mean
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import TrainingError, lifetime, records
+from pipeline import TrainingError, records
 from pipeline.settings import EvaluateSettings, SearchSettings, TrainSettings
 from pipeline.tracking import Run
 from search import champion, process, storage, summary, trial
@@ -43,9 +44,21 @@ def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
     if study.user_attrs.get("ended_with") == settled:
         print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
         return
-    if not _claim(study, settled):
-        print(f"another machine ends the study {study.study_name}; see run {parent.id}")
+    if other := _claim(study, settled):
+        print(
+            f"the machine {other} ends the study {study.study_name}; see run {parent.id}. If it is "
+            "gone, ask for one trial more"
+        )
         return
+    try:
+        _end(study, settings, parent)
+    except BaseException:
+        study.set_user_attr("ending", {})  # so that any machine may go on
+        raise
+    study.set_user_attr("ended_with", settled)
+
+
+def _end(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
     if not (best := finalists(study)):
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
     summary.record_study(study, settings, parent)
@@ -57,20 +70,21 @@ def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
     verdict = champion.register(run_id, tested, study.user_attrs["data"], parent)
     parent.log_metrics({"best_val_accuracy": winner.mean} | records.headline(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
-    text = summary.record(study, settings, parent, confirmed, winner, tested, verdict)
-    study.set_user_attr("ended_with", settled)
-    print(text)
+    print(summary.record(study, settings, parent, confirmed, winner, tested, verdict))
 
 
-def _claim(study: optuna.Study, settled: int) -> bool:
-    """Whether this process is the one to end the study; on one machine the lock sees to it."""
-    claim = study.user_attrs.get("ending", {})
-    here, there = lifetime.this_process(), claim.get("process", "")
-    if claim.get("settled") == settled and there.split(":")[0] != here.split(":")[0]:
-        return False
-    study.set_user_attr("ending", {"settled": settled, "process": here})
+def _claim(study: optuna.Study, settled: int) -> str:
+    """Say that this machine ends the study, unless another one did: returns that one's name.
+
+    Among processes of one machine the lock sees to it.
+    """
+    here, claim = socket.gethostname(), study.user_attrs.get("ending", {})
+    if claim.get("settled") == settled and claim["host"] != here:
+        return claim["host"]
+    study.set_user_attr("ending", {"settled": settled, "host": here})
     time.sleep(1)  # of two machines that write at the same moment, the last one's name stays
-    return study.user_attrs["ending"]["process"] == here
+    stays = study.user_attrs["ending"]["host"]
+    return "" if stays == here else stays
 
 
 def finalists(study: optuna.Study, count: int = FINALISTS) -> list[FrozenTrial]:

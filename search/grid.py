@@ -84,6 +84,7 @@ def grid(settings: GridSettings) -> str:
     with tracking.record("grid", settings) as run:
         address = dataset_address(settings.data, run)
         faces = dataset.load_without_test(records.dataset_folder(address))
+        dataset.require_test(faces, address)
         run.use_dataset(faces, address, context="train")
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
@@ -121,7 +122,7 @@ def _measure(parent: str, digest: str, settings: TrainSettings, stop: threading.
     from search import process, trial
 
     def run(job: Callable[..., str], argument: object) -> str:
-        what = f"{settings.optimizer} {settings.lr:g}"
+        what = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
         return process.returned(process.run(job, argument, parent, stop=stop), what)
 
     trained = records.on_record("train", settings, digest)

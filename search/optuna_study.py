@@ -90,6 +90,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
         )
     if begun:
         return
+    dataset.require_test(faces, address)
     dataset.fewer(faces, settings.faces, settings.seed)  # raises now if there are too few
     parent.use_dataset(faces, address, context="train")
     for point in _grid_points(settings):

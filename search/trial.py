@@ -12,8 +12,6 @@ from search import process
 if TYPE_CHECKING:
     import optuna
 
-    from pipeline.tracking import Run
-
 
 def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -> TrainSettings:
     """What a trial trains: the network's recipe, the study's own settings, those of `point`."""
@@ -92,7 +90,9 @@ def train(
         fitted = fit(
             settings, training_faces(settings, run), run, on_epoch=[report], self_test=False
         )
-        _record(fitted.history, fitted.best_epoch, run)
+        if fitted.best_epoch:
+            best = {"best_val_accuracy": fitted.best_val_accuracy}
+            run.log_metrics(best | {"best_epoch": fitted.best_epoch})
         if fitted.interrupted:
             raise KeyboardInterrupt
     return fitted.best_val_accuracy
@@ -119,9 +119,3 @@ def check_device(tell: process.Tell, precision: str) -> None:
     from pipeline import device
 
     device.self_test(device.choose_precision(precision, device.describe(device.use_threads(0))))
-
-
-def _record(history: list[dict[str, float]], best_epoch: int, run: "Run") -> None:
-    if best_epoch:
-        best = history[best_epoch - 1]["val_accuracy"]
-        run.log_metrics({"best_val_accuracy": best, "best_epoch": best_epoch})

@@ -1,6 +1,7 @@
 """A dataset's split, copies and digest are what they say, and it comes back from disk unchanged."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ def test_a_final_split_trains_on_the_sources_validation_faces_and_never_on_its_t
     made = assemble(given, source="drawn", policy="final", seed=0)
     assert np.bincount(made.split, minlength=3).tolist() == [90, 10, test]
     assert np.array_equal(made.split == TEST, given.split == TEST)
+    with pytest.raises(InputError, match="no test faces") if not test else nullcontext():
+        dataset.require_test(made, "drawn")
 
 
 @pytest.mark.parametrize(

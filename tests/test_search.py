@@ -20,7 +20,7 @@ from pipeline import InputError, Pruned, TrainingError, records, tracking
 from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, save
 from pipeline.sample import draw
 from pipeline.settings import SearchSettings
-from search import process, space, storage, strategy
+from search import ending, process, space, storage, strategy
 from search import trial as search_trial
 
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
@@ -255,6 +255,20 @@ def test_a_study_is_not_continued_with_other_settings(
     assert errors.strip().splitlines()[-1] == (
         "error: epochs=3: the study emotion was begun with epochs=2; give that, or another study="
     )
+
+
+def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, settings, parent = optuna.create_study(), SearchSettings(), tracking.Run("none")
+    study.set_user_attr("ending", {"settled": 0, "host": "elsewhere"})
+    ending.finish(study, settings, parent)
+    assert "the machine elsewhere ends the study" in capsys.readouterr().out
+
+    study.set_user_attr("ending", {})
+    with pytest.raises(TrainingError, match="no trial of the study"):
+        ending.finish(study, settings, parent)
+    assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
 def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
