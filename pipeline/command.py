@@ -4,6 +4,7 @@ Exit status: 0 done, 1 a training that failed, 2 input that can't be used, 130 i
 mistake is answered with one line on stderr, without a traceback.
 """
 
+import errno
 import itertools
 import os
 import sys
@@ -21,9 +22,12 @@ from tyro._errors import (
 )
 
 from pipeline import InputError, TrainingError
+from pipeline.lifetime import PROJECT_RUN
 from pipeline.settings import RECIPES, Training, recipe
 
 Settings = TypeVar("Settings")
+NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Errors of the system that the user can end by making room, or a folder writable."""
 
 
 def run(settings_class: type[Settings], command: Callable[[Settings], Any]) -> None:
@@ -32,7 +36,9 @@ def run(settings_class: type[Settings], command: Callable[[Settings], Any]) -> N
         command(_parse(settings_class))
     except InputError as error:
         _fail(str(error), status=2)
-    except OSError as error:  # of the reads and writes that no one else has explained
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
         _fail(f"{error}; is the disk full, or a folder not writable?", status=2)
     except TrainingError as error:
         _fail(str(error), status=1)
@@ -76,8 +82,8 @@ def _raise_one_line(event: ParseErrorEvent) -> None:
 
 def _fail(problem: str, *, status: int) -> NoReturn:
     print(f"error: {problem}", file=sys.stderr)
-    if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` made a run that was not joined yet
+    if PROJECT_RUN in os.environ:  # `mlflow run` made a run that was not joined yet
         from pipeline import tracking  # heavy, and needed only here
 
-        tracking.tag_error(os.environ["MLFLOW_RUN_ID"], problem)
+        tracking.tag_error(os.environ[PROJECT_RUN], problem)
     raise SystemExit(status) from None

@@ -107,17 +107,19 @@ def _parse_block(
     split = np.full(room, UNASSIGNED, np.uint8)
     rows, problem, value = _scan(np.frombuffer(block, np.uint8), columns, images, labels, split)
     if problem != GOOD:
-        raise InputError(f"{path} row {rows_before + rows + 1:,}: {_explain(problem, value)}")
+        raise InputError(
+            f"{path} row {rows_before + rows + 1:,}: {_explain(problem, value, len(columns))}"
+        )
     return images[:rows].reshape(-1, SIDE, SIDE), labels[:rows], split[:rows]
 
 
-def _explain(problem: int, value: int) -> str:
+def _explain(problem: int, value: int, columns: int) -> str:
     return {
         BAD_EMOTION: f"emotion is not a class code 0-{len(CLASSES) - 1}",
         BAD_USAGE: "unknown Usage, expected Training, PublicTest or PrivateTest",
         BAD_PIXEL: f"pixel {value:,} is not a whole number from 0 to 255",
         BAD_PIXEL_COUNT: f"{value:,} pixels, expected {PIXELS:,}",
-        BAD_COLUMN_COUNT: f"{value} columns, the header has another number",
+        BAD_COLUMN_COUNT: f"{value} columns, the header has {columns}",
     }[problem]
 
 

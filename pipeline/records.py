@@ -53,7 +53,10 @@ def get(run_id: str, *steps: str) -> Run:
     use_store()
     try:
         run = MlflowClient().get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            reason = " ".join(str(error).split())[:150]
+            raise InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})") from None
         raise InputError(
             f"no run {run_id} on record in {mlflow.get_tracking_uri()}; `mlflow ui` lists the ids"
         ) from None
@@ -125,7 +128,7 @@ def dataset_folder(address: str) -> Path:
 
 def dataset_of(run_id: str) -> str:
     """The address of the dataset that a train run was trained on."""
-    return get(run_id, "train", "trial").data.tags["dataset"]
+    return get(run_id, "train").data.tags["dataset"]
 
 
 def model_file(address: str) -> tuple[Path, str | None]:
@@ -139,7 +142,7 @@ def model_file(address: str) -> tuple[Path, str | None]:
             raise InputError(f"{address}: no such file")
         return Path(address), None
     if ":/" not in address:
-        address = f"runs:/{find(address, 'train', 'trial').info.run_id}/model"
+        address = f"runs:/{find(address, 'train').info.run_id}/model"
     use_store()
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
@@ -148,7 +151,10 @@ def model_file(address: str) -> tuple[Path, str | None]:
         raise InputError(
             f"{address}: no such model ({' '.join(str(error).split())[:150]})"
         ) from None
-    return next(folder.rglob("*.keras")), run_id
+    files = list(folder.rglob("*.keras"))
+    if not files:
+        raise InputError(f"{address}: this model holds no .keras file")
+    return files[0], run_id
 
 
 def _mlflow() -> str:

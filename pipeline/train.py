@@ -42,8 +42,9 @@ def train(settings: TrainSettings, parent: "Run | None" = None) -> str:
                 checkpoint=run.checkpoint,
             )
         _record(fitted, faces, run)
-        if fitted.interrupted:
+        if fitted.interrupted and run.checkpoint.exists():
             print(f"interrupted; go on with: python -m pipeline.train --resume {run.id}")
+        if fitted.interrupted:
             raise KeyboardInterrupt
     run.checkpoint.unlink(missing_ok=True)
     return run.id

@@ -37,7 +37,7 @@ LAYERS = {
     "records": {"settings"},
     "training": {"batches", "dataset", "lifetime", "networks", "optimization", "settings"},
     "tracking": {"dataset", "evaluation", "figures", "lifetime", "records"},
-    "command": {"settings", "tracking"},
+    "command": {"lifetime", "settings", "tracking"},
 }
 HOME = {
     "mlflow": {"records", "tracking"},
@@ -129,8 +129,15 @@ def test_only_evaluate_opens_the_test_split() -> None:
             for node in ast.walk(ast.parse(file.read_text()))
             if isinstance(node, ast.Call)
         }
+        imported = {
+            name.name
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module == "pipeline.dataset"
+            for name in node.names
+        }
         if file.stem != "evaluate":
             assert "dataset.load" not in calls, file
+            assert "load" not in imported, file
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])

@@ -135,6 +135,18 @@ def test_evaluate_counts_how_often_a_test_split_was_opened(data: str) -> None:
     assert looks == ["0", "1", "2"]
 
 
+def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(InputError, match="no run abc on record"):
+        records.get("abc", "train")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
+        records.get("abc", "train")
+
+
 def test_another_share_for_validation_does_not_make_test_faces_unseen_again() -> None:
     tenth, fifth = (ingest(IngestSettings(validation=share)) for share in (0.1, 0.2))
     train(quick(tenth, epochs=1))
