@@ -37,6 +37,8 @@ def ingest(settings: IngestSettings, parent: "Run | None" = None) -> str:
         run.log_text(dataset.table(made).to_csv(), "splits.csv")
         run.log_file(figures.classes(made.about["counts"], folder / "classes.png"))
         run.log_file(figures.faces(made.images, made.labels, folder / "faces.png"))
+    if settings.validation != IngestSettings.validation and (made.split == faces.split).all():
+        print(f"validation={settings.validation} changes nothing: the source's own split was kept")
     print(dataset.table(made).to_string(), dataset.copies_text(made), sep="\n")
     print(f"ingest run {run.id}, dataset digest {made.digest}")
     return run.id

@@ -1,7 +1,7 @@
 """What networks say of a few faces: drawn ones, or a picture of your own. It records nothing.
 
 python -m pipeline.predict                                 models/compact.keras on drawn faces
-python -m pipeline.predict --runs models/strong.keras,RUN_ID --faces portrait.png
+python -m pipeline.predict --runs models/strong.keras,RUN_ID --faces face.png
 """
 
 from typing import TYPE_CHECKING
