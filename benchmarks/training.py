@@ -77,7 +77,7 @@ def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
     """Seconds of each epoch of Keras' own fit on the same network and arrays."""
     settings = TrainSettings()
     keras.utils.set_random_seed(0)
-    model = networks.build(settings, precision=precision)
+    model = networks.build(settings, precision=precision, to_train=True)
     model.compile(
         keras.optimizers.Adam(settings.lr), "categorical_crossentropy", metrics=["accuracy"]
     )
