@@ -26,7 +26,10 @@ from pipeline.lifetime import PROJECT_RUN
 from pipeline.settings import RECIPES, Training, recipe
 
 Settings = TypeVar("Settings")
-NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+NOT_WRITTEN = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
+    None,  # NumPy's, of an array that was written in part
+}  # fmt: skip
 """Errors of the system that the user can end by making room, or a folder writable."""
 
 
