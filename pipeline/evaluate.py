@@ -55,7 +55,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     if of_unseen:
         print(f"without copies of training faces {evaluation.accuracy_text(of_unseen)}")
     if trained_by is None:
-        print("(the dataset's; which faces the network itself was trained on is not known)")
+        print("which faces this network was trained on is unknown: some may be among these")
     print(f"the {settings.split} split of this dataset had been evaluated {looks} times before")
     print(f"evaluate run {run.id}")
     return run.id
