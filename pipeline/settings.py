@@ -70,7 +70,7 @@ class IngestSettings:
             "sample, a file, a folder or kaggle:OWNER/NAME",
         )
         _require(0.01 <= self.validation <= 0.5, "validation", self.validation, "in [0.01, 0.5]")
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,12 @@ class Training:
             "side",
             self.side,
             f"{SIDE} with network=report, whose dense layers need it",
+        )
+        _require(
+            self.views != "ten" or self.network != "report",
+            "views",
+            self.views,
+            "one or flip with network=report, whose dense layers need whole faces",
         )
         _require(0 <= self.grow_at <= 1, "grow_at", self.grow_at, "in [0, 1]")
         _require(self.patience >= 0, "patience", self.patience, "0 (off) or more")
