@@ -147,6 +147,8 @@ def split_officially(
     else:
         split[held_out] = TEST
     train = np.flatnonzero(split == TRAIN)
+    if not len(train):
+        raise InputError(f"{source}: has no training face of its own; use split=report")
     split[_stratified_share(train, faces.labels[train], validation, seed, source)] = VALIDATION
     return split
 

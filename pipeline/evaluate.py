@@ -29,7 +29,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     faces = dataset.load(records.dataset_folder(address))
     images, labels = faces.part(dataset.SPLITS.index(settings.split))
     if len(labels) == 0:
-        raise InputError(f"data={settings.data}: this dataset has no face in {settings.split}")
+        raise InputError(f"data={address}: this dataset has no face in {settings.split}")
     model = networks.load(file)
 
     with (

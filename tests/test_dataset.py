@@ -75,6 +75,12 @@ def test_a_share_that_misses_a_class_is_refused(faces: Faces) -> None:
         assemble(given, source="drawn", policy="official", seed=0, validation=0.02)
 
 
+@pytest.mark.parametrize("policy", ["official", "final"])
+def test_a_source_of_test_faces_alone_is_refused(faces: Faces, policy: str) -> None:
+    with pytest.raises(InputError, match="no training face"):
+        assemble(with_split(faces, {TEST: 120}), source="drawn", policy=policy, seed=0)
+
+
 def test_a_source_without_a_split_has_no_official_one(faces: Faces) -> None:
     with pytest.raises(InputError, match="use split=report"):
         assemble(faces, source="drawn", policy="official", seed=0)
