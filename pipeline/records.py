@@ -55,8 +55,7 @@ def get(run_id: str, *steps: str) -> Run:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            reason = " ".join(str(error).split())[:150]
-            raise InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})") from None
+            raise _no_answer(error) from None
         raise InputError(
             f"no run {run_id} on record in {mlflow.get_tracking_uri()}; `mlflow ui` lists the ids"
         ) from None
@@ -124,6 +123,17 @@ def dataset_folder(address: str) -> Path:
     return Path(
         mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="dataset")
     )
+
+
+def dataset_uri(address: str) -> str:
+    """Where the dataset at `address` lies: a folder, a URI of a store, or a page of a server."""
+    if Path(address).is_dir():
+        return str(Path(address).resolve())
+    info = MlflowClient().get_run(address).info
+    if info.artifact_uri.startswith("mlflow-artifacts:"):  # MLflow has no dataset source for it
+        page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
+        return f"{mlflow.get_tracking_uri()}/{page}"
+    return f"{info.artifact_uri.removeprefix('file://')}/dataset"
 
 
 def dataset_of(run_id: str) -> str:
@@ -211,10 +221,18 @@ def local_artifacts(run_id: str) -> Path | None:
 
 def search(query: str, max_results: int = 1000) -> Sequence[Run]:
     client = MlflowClient()
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    return client.search_runs(
-        experiments, query, ViewType.ACTIVE_ONLY, max_results, ["attributes.start_time DESC"]
-    )
+    try:
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        return client.search_runs(
+            experiments, query, ViewType.ACTIVE_ONLY, max_results, ["attributes.start_time DESC"]
+        )
+    except MlflowException as error:
+        raise _no_answer(error) from None
+
+
+def _no_answer(error: MlflowException) -> InputError:
+    reason = " ".join(str(error).split())[:150]
+    return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")
 
 
 def says(recorded: str, value: object) -> bool:

@@ -89,8 +89,8 @@ class Run:
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
         """Record which dataset went in: its digest as an input, and its address as a tag."""
         source = dataset.about["source"]
-        with warnings.catch_warnings(action="ignore"):  # a source that MLflow has no class for
-            resolved = resolve_dataset_source(str(Path(address).resolve()))
+        with warnings.catch_warnings(action="ignore"):  # several of its classes know a folder
+            resolved = resolve_dataset_source(records.dataset_uri(address))
         entity = MetaDataset(resolved, name=Path(source).name[-60:], digest=dataset.digest)
         mlflow.log_input(entity, context=context)
         self.tag(dataset=address, dataset_digest=dataset.digest, dataset_source=source)

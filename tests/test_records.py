@@ -1,5 +1,6 @@
 """What ingest, train and evaluate leave on record, on a real MLflow store."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
     folder = records.dataset_folder(run_id)
     kept = dataset.load(folder)
     assert kept.images.dtype == kept.labels.dtype == kept.split.dtype == np.uint8
-    assert run.inputs.dataset_inputs[0].dataset.digest == kept.digest
+    used = run.inputs.dataset_inputs[0].dataset
+    assert used.digest == kept.digest
+    assert Path(json.loads(used.source)["uri"]).samefile(folder)
     for name in ("classes.png", "faces.png"):
         with Image.open(folder.parent / name) as picture:
             assert picture.width > 500
@@ -145,6 +148,8 @@ def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
     mlflow.set_tracking_uri("http://127.0.0.1:1")
     with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
         records.get("abc", "train")
+    with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
+        ingest(IngestSettings())
 
 
 def test_another_share_for_validation_does_not_make_test_faces_unseen_again() -> None:
