@@ -357,10 +357,8 @@ class GridSettings:
 
     data: str = LATEST
     """A dataset folder, an ingest run's id, or latest (the newest ingest run)."""
-    network: NetworkName = "report"
-    """Network to train, by name (docs/training.md)."""
     width: float = 1.0
-    """Factor on the network's channels; 1 is the published network."""
+    """Factor on the channels of the report's network; 1 is the published network."""
     epochs_scale: float = 1.0
     """Factor on the report's epochs, for a quick try; at least one epoch is trained."""
     faces: int = 0

@@ -5,7 +5,7 @@ python -m search.grid --epochs_scale 0.1 --faces 2000      a quick try
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,10 @@ REPORT = (
 )
 TEST_FACES = 3589
 """Faces in the report's test split."""
+MEASURED = (
+    "measured", "measured_low", "measured_high", "validation", "train_run", "evaluate_run",
+)  # fmt: skip
+"""Columns of what was measured here."""
 
 
 def points(most_epochs: int) -> "list[Point]":
@@ -98,7 +102,6 @@ def training_settings(settings: GridSettings, row: Setting, data: str) -> TrainS
     """What is trained for a row of the report's grid."""
     return TrainSettings(
         data=data,
-        network=settings.network,
         width=settings.width,
         faces=settings.faces,
         seed=settings.seed,
@@ -116,26 +119,36 @@ def _values(setting: Setting, epochs_scale: float) -> "Point":
     }
 
 
-def _measure(parent: str, digest: str, settings: TrainSettings, stop: threading.Event) -> str:
-    """The evaluate run of these settings on this dataset, made if there is none."""
+def _measure(
+    parent: str, digest: str, settings: TrainSettings, stop: threading.Event
+) -> str | None:
+    """The evaluate run of these settings on this dataset, made if there is none; None if they fail.
+
+    The other rows are worth their table.
+    """
     from pipeline import records
     from search import process, trial
 
-    def run(job: Callable[..., str], argument: object) -> str:
-        what = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
-        return process.returned(process.run(job, argument, parent, stop=stop), what)
+    what = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
 
-    trained = records.on_record("train", settings, digest)
-    run_id = trained.info.run_id if trained else run(trial.train_whole, settings)
-    return records.evaluation_of(run_id, dataset_digest=digest) or run(
-        trial.evaluate_whole, EvaluateSettings(run_id)
-    )
+    if trained := records.on_record("train", settings, digest):
+        run_id = trained.info.run_id
+    else:
+        outcome = process.run(trial.train_whole, settings, parent, stop=stop)
+        if outcome.kind == "failed":
+            print(f"{what} failed: {outcome.text}")
+            return None
+        run_id = process.returned(outcome, what)
+    if done := records.evaluation_of(run_id, dataset_digest=digest):
+        return done
+    outcome = process.run(trial.evaluate_whole, EvaluateSettings(run_id), parent, stop=stop)
+    return process.returned(outcome, what)
 
 
 def _record(
     rows: Sequence[Setting],
     trainings: Sequence[TrainSettings],
-    evaluated: Sequence[str],
+    evaluated: Sequence[str | None],
     run: "Run",
     measured: str,
 ) -> str:
@@ -165,15 +178,13 @@ def _what_is_measured(settings: GridSettings) -> str:
     return ", ".join(parts)
 
 
-def _row(setting: Setting, training: TrainSettings, evaluated: str) -> dict[str, object]:
-    """A row of the table. The report's interval is that of its accuracy on its 3,589 test faces."""
-    from mlflow import MlflowClient
+def _row(setting: Setting, training: TrainSettings, evaluated: str | None) -> dict[str, object]:
+    """A row of the table, without our figures where the training failed.
 
+    The report's interval is that of its accuracy on its 3,589 test faces.
+    """
     from pipeline.evaluation import accuracy_interval
 
-    client = MlflowClient()
-    test = client.get_run(evaluated)
-    train = client.get_run(test.data.tags["trained_by"])
     low, high = accuracy_interval(round(setting.accuracy * TEST_FACES), TEST_FACES)
     return {
         "setting": setting.name,
@@ -186,13 +197,20 @@ def _row(setting: Setting, training: TrainSettings, evaluated: str) -> dict[str,
         "report_low": low,
         "report_high": high,
         "stale": setting.stale,
-        "measured": test.data.metrics["test_accuracy"],
-        "measured_low": test.data.metrics["test_accuracy_low"],
-        "measured_high": test.data.metrics["test_accuracy_high"],
-        "validation": train.data.metrics["best_val_accuracy"],
-        "train_run": train.info.run_id,
-        "evaluate_run": evaluated,
+        **(_measured(evaluated) if evaluated else dict.fromkeys(MEASURED, float("nan"))),
     }
+
+
+def _measured(evaluated: str) -> dict[str, object]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    test = client.get_run(evaluated)
+    train = client.get_run(test.data.tags["trained_by"])
+    accuracy = [test.data.metrics[f"test_accuracy{end}"] for end in ("", "_low", "_high")]
+    validation = train.data.metrics["best_val_accuracy"]
+    row = (*accuracy, validation, train.info.run_id, evaluated)
+    return dict(zip(MEASURED, row, strict=True))
 
 
 if __name__ == "__main__":

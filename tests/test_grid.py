@@ -1,5 +1,6 @@
 """The report's grid: recorded once, beside what the report says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -53,3 +54,14 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     assert again["train_run"].tolist()[:2] == table["train_run"].tolist()
     trained = records.get(again["train_run"][2], "train")
     assert trained.data.tags["mlflow.parentRunId"] == second
+
+
+def test_a_training_that_fails_leaves_its_row_empty_and_the_table_whole(
+    store: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(dataset, store / "faces")
+    hopeless = replace(grid.REPORT[0], optimizer="sgd", lr=1e30)  # its loss is not finite
+    monkeypatch.setattr(grid, "REPORT", (hopeless, grid.REPORT[0]))
+    run = grid.grid(GridSettings(str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60))
+    file = MlflowClient().download_artifacts(run, "report_vs_measured.csv")
+    assert pd.read_csv(file)["measured"].isna().tolist() == [True, False]
