@@ -24,7 +24,10 @@ FINALISTS = 3
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial among the best, and the validation accuracy of its settings on fresh seeds."""
+    """A trial among the best, and the validation accuracy of its settings on fresh seeds.
+
+    A seed on which they could not be trained counts 0: a winner is trained once more.
+    """
 
     trial: FrozenTrial
     settings: TrainSettings
@@ -35,7 +38,7 @@ class Finalist:
         return mean(self.confirmed)
 
 
-def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
+def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
     """Confirm, choose, train, test and register, and draw the study; once for the same trials.
 
     Raises TrainingError if no trial has finished.
@@ -51,23 +54,23 @@ def finish(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
         )
         return
     try:
-        _end(study, settings, parent)
+        _end(study, settings, data, parent)
     except BaseException:
         study.set_user_attr("ending", {})  # so that any machine may go on
         raise
     study.set_user_attr("ended_with", settled)
 
 
-def _end(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
+def _end(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
     if not (best := finalists(study)):
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
     summary.record_study(study, settings, parent)
     print(f"confirming the best {len(best)} settings on {settings.confirm} seeds each")
-    confirmed = _confirm(study, settings, parent, best)
+    confirmed = _confirm(study, settings, data, parent, best)
     winner = choose(confirmed)
     run_id = _train(winner.settings, study, parent)
     tested = _evaluate(run_id, study, parent)
-    verdict = champion.register(run_id, tested, study.user_attrs["data"], parent)
+    verdict = champion.register(run_id, tested, data, parent)
     parent.log_metrics({"best_val_accuracy": winner.mean} | records.headline(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     print(summary.record(study, settings, parent, confirmed, winner, tested, verdict))
@@ -101,10 +104,13 @@ def choose(confirmed: list[Finalist]) -> Finalist:
 
 
 def _confirm(
-    study: optuna.Study, settings: SearchSettings, parent: Run, best: list[FrozenTrial]
+    study: optuna.Study,
+    settings: SearchSettings,
+    data: str,
+    parent: Run,
+    best: list[FrozenTrial],
 ) -> list[Finalist]:
-    """Train each of the best settings on seeds that no trial had; raises TrainingError."""
-    data = study.user_attrs["data"]
+    """Train each of the best settings on seeds that no trial had."""
     base = [trial.trial_settings(settings, data, t.params) for t in best]
     seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm)
     jobs = [
@@ -129,6 +135,9 @@ def _confirm_one(
         return done.data.metrics["best_val_accuracy"]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
     outcome = process.run(trial.train, training, parent.id, "confirm", tags, stop=stop)
+    if outcome.kind == "failed":
+        print(f"trial {number} with seed {training.seed} failed: {outcome.text}")
+        return 0.0
     return process.returned(outcome, f"trial {number} with seed {training.seed}")
 
 

@@ -43,13 +43,13 @@ def search(settings: SearchSettings) -> str:
         known = study.user_attrs.get("parent")
         tracking.give_up_joining(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
-            _prepare(study, settings, parent)
+            data = _prepare(study, settings, parent)
             opening.close()
             process.alone(trial.check_device, "auto", what="this computer")
-            work = partial(_work, settings, database, parent.id, time.monotonic())
+            work = partial(_work, settings, data, database, parent.id, time.monotonic())
             process.side_by_side(settings.workers, work, range(settings.workers))
             with storage.lock(settings.storage, ".end"):
-                ending.finish(study, settings, parent)
+                ending.finish(study, settings, data, parent)
     return parent.id
 
 
@@ -73,8 +73,11 @@ def _open_study(settings: SearchSettings, records: "RDBStorage") -> "optuna.Stud
     return study
 
 
-def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> None:
-    """The first process gives the study its dataset, its settings and its first points."""
+def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> str:
+    """The first process gives the study its dataset and its settings; returns the faces' address.
+
+    Another command, or machine, may have the same faces at another address.
+    """
     from pipeline import dataset, records
     from pipeline.train import dataset_address
     from search.space import check, make_space
@@ -89,7 +92,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
             f"(digest {study.user_attrs['digest']}, not {faces.digest}); give another study="
         )
     if begun:
-        return
+        return address
     dataset.require_test(faces, address)
     dataset.fewer(faces, settings.faces, settings.seed)  # raises now if there are too few
     parent.use_dataset(faces, address, context="train")
@@ -99,6 +102,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
     study.set_user_attr("data", address)
     study.set_user_attr("digest", faces.digest)
     study.set_user_attr("parent", parent.id)
+    return address
 
 
 def _grid_points(settings: SearchSettings) -> "list[Point]":
@@ -130,6 +134,7 @@ def _enqueue_next(study: "optuna.Study", points: "list[Point]") -> None:
 
 def _work(
     settings: SearchSettings,
+    data: str,
     records: "RDBStorage",
     parent: str,
     began: float,
@@ -157,13 +162,15 @@ def _work(
             continue
         current, point = taken
         beat = storage.heartbeat(records, current)
-        training = trial.trial_settings(settings, study.user_attrs["data"], point)
+        training = trial.trial_settings(settings, data, point)
         try:
             outcome = trial.run(current, training, parent, settings.epochs, beat=beat, stop=stop)
         except optuna.exceptions.UpdateFinishedTrialError:
             print(f"trial {current.number} was taken over by another worker")
             continue
         _settle(study, current, outcome)
+        if outcome.kind == "refused":
+            raise InputError(outcome.text)
         print(_line(study, current.number), flush=True)
 
 
@@ -190,7 +197,7 @@ def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
 
 
 def _settle(study: "optuna.Study", trial: "optuna.Trial", outcome: "Outcome") -> None:
-    """Tell the study how a trial ended. One that was killed or interrupted is tried again."""
+    """Tell the study how a trial ended. One that could not end by itself is tried again."""
     from optuna.trial import TrialState
 
     from search import storage
@@ -206,7 +213,7 @@ def _settle(study: "optuna.Study", trial: "optuna.Trial", outcome: "Outcome") ->
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         case "killed":
             storage.fail_and_retry(study, trial.number, outcome.text)
-        case "interrupted":
+        case "interrupted" | "refused":
             storage.fail_and_retry(study, trial.number, outcome.text, retries=None)
 
 

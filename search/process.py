@@ -38,9 +38,13 @@ PRELOADED = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `value` is what it returned, `text` why it did not."""
+    """How a job ended: `value` is what it returned, `text` why it did not.
 
-    kind: Literal["returned", "pruned", "failed", "killed", "interrupted"]
+    refused: by an InputError, which is never the fault of what is tried: the dataset is gone, the
+    server is down, the disk is full.
+    """
+
+    kind: Literal["returned", "pruned", "failed", "refused", "killed", "interrupted"]
     value: Any = None
     text: str = ""
 
@@ -85,9 +89,11 @@ def alone(job: Callable[..., Any], *arguments: object, what: str) -> Any:
 
 
 def returned(outcome: Outcome, what: str) -> Any:
-    """The value of an outcome; raises KeyboardInterrupt, or TrainingError if there is none."""
+    """The value of an outcome; raises KeyboardInterrupt, InputError or TrainingError else."""
     if outcome.kind == "interrupted":
         raise KeyboardInterrupt
+    if outcome.kind == "refused":
+        raise InputError(outcome.text)
     if outcome.kind != "returned":
         raise TrainingError(f"{what}: {outcome.text}; the same command goes on from here")
     return outcome.value
@@ -181,7 +187,9 @@ def _work(
         outcome = Outcome("pruned", text=str(reason))
     except KeyboardInterrupt:
         outcome = Outcome("interrupted", text="interrupted")
-    except (InputError, TrainingError) as error:
+    except InputError as error:
+        outcome = Outcome("refused", text=str(error))
+    except TrainingError as error:
         outcome = Outcome("failed", text=str(error))
     except Exception as error:
         traceback.print_exc()

@@ -14,13 +14,14 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from pipeline import InputError, Pruned, TrainingError, records, tracking
-from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, save
+from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, load_without_test, save
 from pipeline.sample import draw
 from pipeline.settings import SearchSettings
-from search import ending, process, space, storage, strategy
+from search import ending, optuna_study, process, space, storage, strategy
 from search import trial as search_trial
 
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
@@ -169,10 +170,44 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     by_lr = [sorted((t.params for t in ts), key=lambda p: p["lr"]) for ts in (waiting, interrupted)]
     assert by_lr[0] == by_lr[1]
 
-    study = start(data=data, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
+    # The same faces may lie somewhere else by then.
+    moved = data.rename(data.with_name("moved"))
+    study = start(data=moved, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
     _, errors = study.communicate(timeout=120)
     assert study.returncode == 0, errors
     assert_accounted_for(2)
+    assert len(stored_study().get_trials(states=(TrialState.COMPLETE,))) == 2
+
+
+def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path) -> None:
+    settings = SearchSettings(data=str(data), trials=2, width=0.1, epochs=2, no_grid=True)
+    database = storage.open_storage(settings.storage)
+    study = optuna.create_study(study_name=settings.study, storage=database)
+    gone = str(data / "gone")
+    with (
+        pytest.raises(InputError, match="gone: no such dataset folder"),
+        tracking.record("study", settings) as parent,
+    ):
+        optuna_study._work(settings, gone, database, parent.id, 0.0, 0, threading.Event())
+    assert storage.count(study) == storage.Count(settled=0, running=0)
+
+
+def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) -> None:
+    settings = SearchSettings(width=0.1, epochs=6, confirm=1, trials=2)
+    study = optuna.create_study(direction="maximize")
+    bounds = space.make_space(settings)
+    # With the first no loss is finite.
+    for optimizer, lr, value in (("sgd", 1e30, 0.9), ("adam", 0.01, 0.2)):
+        params = {"epochs": 6, "batch_size": 32, "lr": lr, "optimizer": optimizer}
+        wide = {name: bounds[name] for name in params} | {"lr": FloatDistribution(1e-5, 1e30)}
+        study.enqueue_trial(params)
+        asked = study.ask(wide)
+        asked.report(value, 2)
+        study.tell(asked, value)
+    study.set_user_attr("digest", load_without_test(data).digest)
+    with tracking.record("study", settings) as parent:
+        ending.finish(study, settings, str(data), parent)
+    assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
 
 def test_four_processes_at_once_on_no_database_share_one_study(start: Start, data: Path) -> None:
@@ -262,12 +297,12 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
 ) -> None:
     study, settings, parent = optuna.create_study(), SearchSettings(), tracking.Run("none")
     study.set_user_attr("ending", {"settled": 0, "host": "elsewhere"})
-    ending.finish(study, settings, parent)
+    ending.finish(study, settings, "none", parent)
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
 
     study.set_user_attr("ending", {})
     with pytest.raises(TrainingError, match="no trial of the study"):
-        ending.finish(study, settings, parent)
+        ending.finish(study, settings, "none", parent)
     assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
