@@ -96,7 +96,7 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
     dataset.require_test(faces, address)
     dataset.fewer(faces, settings.faces, settings.seed)  # raises now if there are too few
     parent.use_dataset(faces, address, context="train")
-    for point in _grid_points(settings):
+    for point in _first_points(settings):
         check(point, make_space(settings))
     study.set_user_attr("settings", {name: asdict(settings)[name] for name in FIXED})
     study.set_user_attr("data", address)
@@ -105,16 +105,20 @@ def _prepare(study: "optuna.Study", settings: SearchSettings, parent: "Run") -> 
     return address
 
 
-def _grid_points(settings: SearchSettings) -> "list[Point]":
-    """The report's settings, to be tried first, as whole points of the study's space."""
+def _first_points(settings: SearchSettings) -> "list[Point]":
+    """What is tried first, as whole points of the study's space: what a proposal has to beat.
+
+    That is the recipe of a network of ours, and the report's settings.
+    """
     from search import grid, trial
     from search.space import complete, make_space
 
-    if settings.no_grid:
-        return []
     space = make_space(settings)
     base = trial.trial_settings(settings, settings.data, {})
-    return [complete(point, space, base) for point in grid.points(settings.epochs)]
+    own: Point = {"epochs": settings.epochs, "optimizer": base.optimizer}
+    points = [] if settings.network == "report" else [own]
+    points += [] if settings.no_grid else grid.points(settings.epochs)
+    return [complete(point, space, base) for point in points]
 
 
 def _enqueue_next(study: "optuna.Study", points: "list[Point]") -> None:
@@ -145,12 +149,13 @@ def _work(
     import optuna
 
     from search import storage, trial
+    from search.space import most_small_epochs
     from search.strategy import make_pruner
 
     study = optuna.load_study(
         study_name=settings.study,
         storage=records,
-        pruner=make_pruner(settings.pruner, settings.epochs),
+        pruner=make_pruner(settings.pruner, settings.epochs, most_small_epochs(settings)),
     )
     while not stop.is_set() and not 0 < settings.timeout <= time.monotonic() - began:
         with storage.lock(settings.storage):
@@ -187,7 +192,7 @@ def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
         return "done"
     if count.settled + count.running >= settings.trials:
         return "wait"
-    _enqueue_next(study, _grid_points(settings))
+    _enqueue_next(study, _first_points(settings))
     trials = len(study.get_trials(deepcopy=False))
     study.sampler = make_sampler(settings.sampler, sampler_seed(settings.seed, trials))
     trial = study.ask()

@@ -1,6 +1,7 @@
 """What a search may vary, and within which bounds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import optuna
@@ -12,7 +13,7 @@ from optuna.distributions import (
 )
 
 from pipeline import InputError
-from pipeline.settings import ScheduleName, SearchSettings, Training
+from pipeline.settings import SIDE, ScheduleName, SearchSettings, Training, recipe
 
 Space = Mapping[str, BaseDistribution]
 Point = dict[str, Any]
@@ -27,13 +28,16 @@ NEEDS = {"momentum": ("optimizer", "momentum"), "weight_decay": ("optimizer", "a
 def make_space(settings: SearchSettings) -> Space:
     """Bounds of a search, for trials of up to `settings.epochs` epochs.
 
-    The narrow one holds the report's own grid. The wide one adds what the report wished for, other
-    losses and the convolutions' kernel sizes and channels around `settings.width`, and the rest of
-    a recipe: schedule, averaged weights, augmentation, and the faces' size where it is free.
+    The narrow one holds the report's own grid, and the network's recipe. The wide one adds what the
+    report wished for, other losses and the convolutions' kernel sizes and channels around
+    `settings.width`, and the rest of a recipe: schedule, averaged weights, augmentation, and the
+    faces' size where it is free.
     """
     most_epochs, width = settings.epochs, settings.width
     is_wide = settings.space == "wide"
-    optimizers = ("adam", "sgd", "momentum") + (("adamw", "rmsprop") if is_wide else ())
+    optimizers = ("adam", "sgd", "momentum", *(("adamw", "rmsprop") if is_wide else ()))
+    if (own := recipe(Training, settings.network).optimizer) not in optimizers:
+        optimizers += (own,)
     space: dict[str, BaseDistribution] = {
         "epochs": IntDistribution(max(1, most_epochs // SHORTEST), most_epochs),
         "batch_size": IntDistribution(8, 128, log=True),
@@ -64,9 +68,18 @@ def make_space(settings: SearchSettings) -> Space:
     elif is_wide:  # a network that takes faces of any size
         space |= {
             "side": CategoricalDistribution((32, 40, 48)),
-            "grow_at": FloatDistribution(0.2, 0.8),
+            "grow_at": FloatDistribution(0.2, 0.5),
         }
     return space
+
+
+def most_small_epochs(settings: SearchSettings) -> int:
+    """The most epochs of small faces that a trial may have, in which validation says little."""
+    whole = replace(recipe(Training, settings.network), epochs=settings.epochs)
+    grow_at = make_space(settings).get("grow_at")
+    if isinstance(grow_at, FloatDistribution):
+        whole = replace(whole, side=min(SIDE - 1, whole.side), grow_at=grow_at.high)
+    return whole.small_epochs
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Point:

@@ -40,23 +40,21 @@ def make_sampler(name: SamplerName, seed: int) -> BaseSampler:
     )
 
 
-def make_pruner(name: PrunerName, most_epochs: int) -> BasePruner:
+def make_pruner(name: PrunerName, most_epochs: int, small_epochs: int = 0) -> BasePruner:
     """A pruner for trials of up to `most_epochs`, whose number of epochs is itself searched.
 
     The rungs of `halving` stand at epochs that don't depend on the trials: with a constant
-    learning rate an epoch means the same in a short and a long training.
+    learning rate an epoch means the same in a short and a long training. No trial has more than
+    `small_epochs` epochs of small faces.
     """
+    marks = rungs(most_epochs, small_epochs)
     match name:
         case "halving":
             return BestSoFar(
-                SuccessiveHalvingPruner(
-                    min_resource=rungs(most_epochs)[0], reduction_factor=REDUCTION
-                )
+                SuccessiveHalvingPruner(min_resource=marks[0], reduction_factor=REDUCTION)
             )
         case "median":
-            return MedianPruner(
-                n_startup_trials=RANDOM_TRIALS // 2, n_warmup_steps=rungs(most_epochs)[0]
-            )
+            return MedianPruner(n_startup_trials=RANDOM_TRIALS // 2, n_warmup_steps=marks[0])
         case "none":
             return NopPruner()
 
@@ -78,13 +76,14 @@ class BestSoFar(BasePruner):
         return self.pruner.prune(study, shown)
 
 
-def rungs(most_epochs: int) -> list[int]:
+def rungs(most_epochs: int, small_epochs: int = 0) -> list[int]:
     """Epochs at which `halving` compares trials: a third and two thirds of the most.
 
     That is 25 and 50 of 75. The third is rounded up, so that no third rung ends a training that is
-    nearly through.
+    nearly through. The first rung waits until every trial has seen faces of full size; the second
+    stands at twice its epoch, if the longest training gets there.
     """
-    first = -(-most_epochs // 3)
+    first = min(max(-(-most_epochs // 3), small_epochs + 1), most_epochs)
     return [epoch for epoch in (first, first * REDUCTION) if epoch < most_epochs] or [first]
 
 

@@ -15,6 +15,7 @@ from pipeline import records
 from pipeline.settings import SearchSettings, TrainSettings, recipe
 from pipeline.tracking import Run
 from search import grid, pictures
+from search.space import most_small_epochs
 from search.storage import retry_history
 from search.strategy import rungs
 
@@ -57,7 +58,8 @@ def record_study(study: optuna.Study, settings: SearchSettings, parent: Run) -> 
     table = trials_table(trials)
     parent.log_text(table.to_csv(index=False), "trials.csv")
     curves = {trial.number: trial.intermediate_values for trial in trials}
-    marks = rungs(settings.epochs) if settings.pruner == "halving" else []
+    judged = settings.pruner == "halving"
+    marks = rungs(settings.epochs, most_small_epochs(settings)) if judged else []
     shares = importance(study)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)

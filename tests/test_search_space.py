@@ -1,18 +1,21 @@
 """What a search proposes, prunes and chooses: bounds, seeds, rungs, finalists."""
 
+from dataclasses import replace
+from typing import get_args
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from pipeline import InputError
 from pipeline.dataset import TRAIN, VALIDATION, Dataset, fewer
-from pipeline.settings import SearchSettings, TrainSettings
-from search import ending, grid, space, strategy, summary
+from pipeline.settings import NetworkName, SearchSettings, SpaceName, TrainSettings, recipe
+from search import ending, grid, optuna_study, space, strategy, summary
 from search.trial import trial_settings
 
 
-@pytest.mark.parametrize("network", ["report", "compact", "strong"])
-@pytest.mark.parametrize("name", ["narrow", "wide"])
+@pytest.mark.parametrize("network", get_args(NetworkName))
+@pytest.mark.parametrize("name", get_args(SpaceName))
 def test_the_reports_grid_lies_within_every_space(name: str, network: str) -> None:
     settings = SearchSettings(space=name, network=network)  # type: ignore[arg-type]
     bounds = space.make_space(settings)
@@ -20,6 +23,18 @@ def test_the_reports_grid_lies_within_every_space(name: str, network: str) -> No
     for point in grid.points(settings.epochs):
         space.check(space.complete(point, bounds, base), bounds)
     assert len(grid.points(settings.epochs)) == 13
+
+
+@pytest.mark.parametrize("network", ["compact", "strong"])
+@pytest.mark.parametrize("name", get_args(SpaceName))
+def test_a_study_tries_the_networks_recipe_first(name: SpaceName, network: NetworkName) -> None:
+    settings = SearchSettings(space=name, network=network, no_grid=True)
+    [point] = optuna_study._first_points(settings)
+    space.check(point, space.make_space(settings))
+    own = recipe(TrainSettings, network)
+    tried = trial_settings(settings, own.data, point)
+    study = ("epochs", "width", "threads", "keep")
+    assert replace(tried, **{name: getattr(own, name) for name in study}) == own
 
 
 @pytest.mark.parametrize(
@@ -77,6 +92,22 @@ def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
 @pytest.mark.parametrize("most", [1, 2, 5, 15, 75])
 def test_no_rung_stands_beyond_the_longest_training(most: int) -> None:
     assert all(1 <= epoch <= most for epoch in strategy.rungs(most))
+    assert all(1 <= epoch <= most for epoch in strategy.rungs(most, small_epochs=most))
+
+
+@pytest.mark.parametrize("name", get_args(SpaceName))
+@pytest.mark.parametrize("network", get_args(NetworkName))
+def test_no_trial_is_compared_before_all_have_seen_whole_faces(
+    name: SpaceName, network: NetworkName
+) -> None:
+    """A trial that came late to a rung would stand there with the accuracy of a later epoch."""
+    settings = SearchSettings(space=name, network=network)
+    small = space.most_small_epochs(settings)
+    first, *_ = strategy.rungs(settings.epochs, small)
+    study = optuna.create_study()
+    for _ in range(20):
+        point = space.suggest(study.ask(), space.make_space(settings))
+        assert trial_settings(settings, "none", point).small_epochs <= small < first
 
 
 def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
