@@ -47,7 +47,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
         unseen = dataset.unseen(images, _trained_on(trained_by, faces))
         if of_unseen := evaluation.subset(result, unseen):
             run.log_metrics({f"{settings.split}_accuracy_unseen": of_unseen.accuracy})
-        run.log_text(evaluation.predictions_csv(result), "predictions.csv")
+        run.log_text(evaluation.predictions_csv(result, unseen), "predictions.csv")
         run.log_evaluation(result, settings.split, Path(scratch))
         run.log_file(figures.mistakes(result, images, Path(scratch) / "mistakes.png"))
 

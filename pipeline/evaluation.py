@@ -79,12 +79,16 @@ def confusion_csv(evaluation: Evaluation) -> str:
     return pd.DataFrame(evaluation.confusion, index=true, columns=predicted).to_csv()
 
 
-def predictions_csv(evaluation: Evaluation) -> str:
-    """A row a face, in the dataset's order: label, prediction and the seven probabilities."""
+def predictions_csv(evaluation: Evaluation, unseen: NDArray[np.bool_]) -> str:
+    """A row a face, in the dataset's order: label, prediction and the seven probabilities.
+
+    `unseen` (N,) says which faces have no copy among those that the network was trained on.
+    """
     names = np.array(CLASSES)
     table = pd.DataFrame(evaluation.probabilities, columns=[f"p_{name}" for name in CLASSES])
     table.insert(0, "label", names[evaluation.labels])
     table.insert(1, "predicted", names[evaluation.predictions])
+    table.insert(2, "unseen", unseen)
     return table.to_csv(index_label="face", float_format="%.6g")
 
 

@@ -11,7 +11,7 @@ from pipeline import evaluation, records
 from pipeline.settings import EvaluateSettings
 from pipeline.tracking import Run
 from search import process, trial
-from search.paired import SIGNIFICANT, read_predictions
+from search.paired import SIGNIFICANT, fair, read_predictions
 
 NAME = "emotion"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -30,8 +30,8 @@ def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
     """Register the model of the train run `run_id`, whose evaluate run on `data` is `evaluated`.
 
     It becomes champion if there is none, or if it beats the present one on the same test faces
-    (McNemar, p < 0.05); else challenger. A champion that was trained on some of these faces, on
-    another split, has an unfair advantage: that can keep a better model back, never let one pass.
+    (McNemar, p < 0.05); else challenger. Faces that only one of the two was trained on, by another
+    split, are left out.
     """
     client = MlflowClient()
     present = _champion(client)
@@ -54,8 +54,8 @@ def _champion(client: MlflowClient) -> ModelVersion | None:
 def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run) -> tuple[str, str]:
     if present is None:
         return CHAMPION, "There was no champion to beat."
-    new = read_predictions(evaluated)
-    old = read_predictions(_evaluation_of(present, evaluated, data, parent))
+    runs = (evaluated, _evaluation_of(present, evaluated, data, parent))
+    new, old = fair([read_predictions(run) for run in runs])
     only_new, only_old, p = evaluation.mcnemar(new.right, old.right)
     figures = (
         f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.right):,} test faces, "

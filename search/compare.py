@@ -4,6 +4,7 @@ mlflow run . -e compare -P runs=ID,ID
 python -m search.compare --runs ID,ID,ID                   evaluate runs, or evaluated train runs
 """
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,13 +24,17 @@ def compare(settings: CompareSettings) -> str:
 
     candidates = [_candidate(run, settings.ids) for run in settings.ids]
     paired.require_same_faces(candidates)
-    pairs = paired.every_pair([candidate.predictions for candidate in candidates])
+    faces = len(candidates[0].predictions.labels)
+    fair = paired.fair([candidate.predictions for candidate in candidates])
+    candidates = [replace(c, predictions=p) for c, p in zip(candidates, fair, strict=True)]
+    left_out = faces - len(fair[0].labels)
+    pairs = paired.every_pair(fair)
     with tracking.record("compare", settings) as run, TemporaryDirectory() as scratch:
         run.tag(faces_digest=candidates[0].digest)
         page = Path(scratch) / "comparison.html"
-        page.write_text(comparison_page.render(candidates, pairs))
+        page.write_text(comparison_page.render(candidates, pairs, left_out))
         run.log_file(page)
-    print(comparison_page.as_text(candidates, pairs))
+    print(comparison_page.as_text(candidates, pairs, left_out))
     print(f"compare run {run.id}: comparison.html")
     return run.id
 

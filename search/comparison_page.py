@@ -26,8 +26,8 @@ th:first-child, td.text { text-align: left }
 """
 
 
-def render(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> str:
-    """The page, as HTML."""
+def render(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: int) -> str:
+    """The page, as HTML. `left_out` faces more were ones that a candidate was trained on."""
     faces = len(candidates[0].predictions.labels)
     split, digest = candidates[0].split, candidates[0].digest
     sentences = "".join(f"<li>{escape(text)}</li>" for text in _sentences(candidates, pairs))
@@ -36,7 +36,7 @@ def render(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> str:
 <style>{STYLE}</style></head><body>
 <h1>{len(candidates)} networks on the same {faces:,} {split} faces</h1>
 <p>Digest {escape(digest)}. All were shown exactly the same faces, so each pair is tested face by
-face.</p>
+face. {_without(left_out)}</p>
 <ul>{sentences}</ul>
 <h2>Accuracy</h2>
 {_accuracy_table(candidates)}
@@ -56,7 +56,7 @@ Holm for all of this table, tells the two apart.</small></p>
 """
 
 
-def as_text(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> str:
+def as_text(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: int) -> str:
     """Accuracies and verdicts, a line each."""
     lines = []
     for candidate in candidates:
@@ -66,7 +66,15 @@ def as_text(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> str:
             f"(95 % interval {low:.1%} to {high:.1%})  {candidate.run}  "
             f"{_difference(candidate, candidates)}"
         )
-    return "\n".join([*lines, *_sentences(candidates, pairs)])
+    return "\n".join([*lines, *_sentences(candidates, pairs), _without(left_out)]).rstrip()
+
+
+def _without(left_out: int) -> str:
+    if not left_out:
+        return ""
+    return (
+        f"{left_out:,} more were left out: one of the networks was trained on them, or on copies."
+    )
 
 
 def _sentences(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> list[str]:

@@ -17,10 +17,14 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an evaluate run predicted: class names (N,), in the order of the dataset's faces."""
+    """What an evaluate run predicted: class names (N,), in the order of the dataset's faces.
+
+    `unseen` (N,) says which faces have no copy among those that the network was trained on.
+    """
 
     labels: NDArray[np.str_]
     predicted: NDArray[np.str_]
+    unseen: NDArray[np.bool_]
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -72,6 +76,20 @@ def every_pair(predictions: Sequence[Predictions]) -> list[Pair]:
     return [Pair(*test, corrected=p) for test, p in zip(found, corrected, strict=True)]
 
 
+def fair(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """`predictions`, of all faces if each network was trained on copies of the same ones.
+
+    Else of the faces that none of them was trained on. Raises InputError if there are none.
+    """
+    unseen = np.array([p.unseen for p in predictions])
+    if (unseen == unseen[0]).all():
+        return list(predictions)
+    rows = unseen.all(axis=0)
+    if not rows.any():
+        raise InputError("runs: each of these test faces is one that a network was trained on")
+    return [Predictions(p.labels[rows], p.predicted[rows], p.unseen[rows]) for p in predictions]
+
+
 def require_same_faces(candidates: Sequence[Candidate]) -> None:
     """Raise InputError unless all were measured on the same faces."""
     first = candidates[0]
@@ -80,12 +98,15 @@ def require_same_faces(candidates: Sequence[Candidate]) -> None:
             raise InputError(
                 f"runs={first.run},{other.run}: measured on different faces "
                 f"({first.split} of {first.digest}, {other.split} of {other.digest}); evaluate "
-                "both on one dataset with -e evaluate -P data="
+                "both on one dataset with -e evaluate -P data= and give the evaluate runs' ids"
             )
 
 
 def read_predictions(evaluate_run: str) -> Predictions:
     """The predictions.csv of an evaluate run."""
     text = mlflow.artifacts.load_text(f"runs:/{evaluate_run}/predictions.csv")
-    table = pd.read_csv(io.StringIO(text), usecols=["label", "predicted"], dtype=str)
-    return Predictions(table["label"].to_numpy(), table["predicted"].to_numpy())
+    table = pd.read_csv(io.StringIO(text), dtype={"label": str, "predicted": str})
+    if "unseen" not in table:  # it is younger than the run
+        table["unseen"] = True
+    columns = [table[name].to_numpy() for name in ("label", "predicted", "unseen")]
+    return Predictions(*columns)

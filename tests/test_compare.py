@@ -37,13 +37,23 @@ def record_training(parent: Run | None = None, **settings: object) -> str:
 
 
 def record_evaluation(
-    train_run: str, wrong: int, *, seed: int = 0, digest: str = "d1", faces: str = "f1"
+    train_run: str,
+    wrong: int,
+    *,
+    seed: int = 0,
+    digest: str = "d1",
+    faces: str = "f1",
+    trained_on: int = 0,
 ) -> str:
-    """An evaluate run of a train run's network, as `pipeline.evaluate` leaves it."""
+    """An evaluate run of a train run's network, as `pipeline.evaluate` leaves it.
+
+    The network was trained on copies of the first `trained_on` faces.
+    """
     with tracking.record("evaluate", EvaluateSettings(train_run)) as run:
         run.tag(trained_by=train_run, dataset_digest=digest, faces_digest=faces)
         result = evaluation.evaluate(LABELS, predictions(wrong, seed))
-        run.log_text(evaluation.predictions_csv(result), "predictions.csv")
+        unseen = np.arange(FACES) >= trained_on
+        run.log_text(evaluation.predictions_csv(result, unseen), "predictions.csv")
     return run.id
 
 
@@ -88,6 +98,21 @@ def test_a_network_that_was_not_evaluated_is_named_in_one_line(
     assert answer.stderr.strip().splitlines()[-1] == (
         f"error: run {untested} was not evaluated on test yet; -e evaluate -P run={untested} does"
     )
+
+
+def test_faces_that_one_network_was_trained_on_are_left_out(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = [record_training(lr=lr) for lr in (0.001, 0.002)]
+    knows_them = record_evaluation(trained[0], 100, trained_on=600)
+    does_not = record_evaluation(trained[1], 300, digest="d2", trained_on=20)
+    run_id = compare.compare(CompareSettings(f"{knows_them},{does_not}"))
+    assert "600 more were left out" in capsys.readouterr().out
+    assert "2 networks on the same 100 test faces" in page_of(run_id)
+
+    knows_all = record_evaluation(trained[0], 100, trained_on=FACES)
+    with pytest.raises(InputError, match="each of these test faces is one that"):
+        compare.compare(CompareSettings(f"{knows_all},{does_not}"))
 
 
 def test_networks_that_saw_different_faces_are_not_compared(store: Path) -> None:

@@ -77,7 +77,10 @@ def test_the_tables_can_be_read_back() -> None:
     result = evaluation.evaluate(LABELS, probabilities(PREDICTED))
     confusion = pd.read_csv(io.StringIO(evaluation.confusion_csv(result)), index_col="true")
     assert confusion.loc["happy", "neutral"] == 1
-    predictions = pd.read_csv(io.StringIO(evaluation.predictions_csv(result)), index_col="face")
+    unseen = LABELS != 3
+    written = evaluation.predictions_csv(result, unseen)
+    predictions = pd.read_csv(io.StringIO(written), index_col="face")
+    assert predictions["unseen"].tolist() == unseen.tolist()
     assert predictions["label"].tolist() == [CLASSES[code] for code in LABELS]
     assert predictions["p_happy"].iloc[3] == pytest.approx(0.9)
     assert "accuracy 62.5% (95 % interval" in evaluation.report_text(result)
