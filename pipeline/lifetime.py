@@ -14,6 +14,7 @@ import psutil
 
 PROJECT_RUN = "MLFLOW_RUN_ID"
 """Environment variable in which `mlflow run` tells the process that it starts its run's id."""
+_started_by_mlflow = PROJECT_RUN in os.environ  # as long as nobody has taken it away
 
 
 _interrupted = False
@@ -57,7 +58,7 @@ def interruptible() -> Iterator[None]:
 
 def _watch_parent() -> None:
     """Stop when the `mlflow run` that started this process is gone: it takes no child along."""
-    if PROJECT_RUN not in os.environ:
+    if not _started_by_mlflow:
         return
     parent = os.getppid()
 

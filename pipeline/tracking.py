@@ -119,7 +119,8 @@ def record(
 ) -> Iterator[Run]:
     """Join the run that `mlflow run` made, or start one, and end it with a status that is true.
 
-    With `run_id` that run is opened again and keeps the params that it has.
+    With `run_id` that run is opened again and keeps the params that it has. Where other processes
+    of this host work on it too, one that fails or is interrupted leaves it to them.
     SIGTERM and Ctrl-C both arrive as KeyboardInterrupt and end the run KILLED; while it is being
     ended, further ones are ignored, so that what was reached is saved.
     """
@@ -127,6 +128,7 @@ def record(
     mend_dead_runs()
     with lifetime.interruptible() if parent is None else nullcontext():
         joined = PROJECT_RUN in os.environ
+        others = _other_processes(run_id) if run_id else []
         active = mlflow.start_run(
             run_id=run_id,
             run_name=None if joined or run_id else name or step,
@@ -135,7 +137,8 @@ def record(
         )
         run = Run(active.info.run_id)
         try:
-            run.tag(step=step, process=lifetime.this_process(), **_circumstances())
+            processes = ",".join([*others, lifetime.this_process()])
+            run.tag(step=step, process=processes, **_circumstances())
             if run_id is None:
                 _log_settings(run.id, settings)
             yield run
@@ -149,15 +152,14 @@ def record(
         except BaseException as error:
             _end(run, "FAILED", f"{type(error).__name__}: {error}")
             raise
-        if run_id is not None:
-            _forget_error(run.id)
+        _forget_error(run.id)
         mlflow.end_run("FINISHED")
 
 
 def mend_dead_runs() -> None:
     """End the runs that still say RUNNING though their process on this host is gone."""
     for run in records.search("attributes.status = 'RUNNING'"):
-        if lifetime.is_gone(run.data.tags.get("process", "")):
+        if all(lifetime.is_gone(process) for process in _processes(run)):
             end_for_another(run.info.run_id, "FAILED", "its process was killed")
 
 
@@ -241,8 +243,26 @@ def _model_packages() -> dict[str, str]:
     return _versions(("keras", backend, "numpy"))
 
 
+def _processes(run: mlflow.entities.Run) -> list[str]:
+    """The processes that work on a run: one, but for a study's."""
+    return run.data.tags.get("process", "").split(",")
+
+
+def _other_processes(run_id: str) -> list[str]:
+    """Those of this host that work on a run beside this one."""
+    run, here = MlflowClient().get_run(run_id), lifetime.this_process()
+    if run.info.status != "RUNNING":
+        return []
+    return [name for name in _processes(run) if name != here and lifetime.is_running(name)]
+
+
 def _end(run: Run, status: str, error: str) -> None:
     """End a run; one that a full disk keeps RUNNING is left to the next process's mending."""
+    with suppress(MlflowException):
+        if others := _other_processes(run.id):
+            run.tag(process=",".join(others))
+            mlflow.end_run("RUNNING")
+            return
     with suppress(MlflowException):
         tag_error(run.id, error)
     with suppress(MlflowException):

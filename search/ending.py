@@ -41,9 +41,15 @@ class Finalist:
 def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
     """Confirm, choose, train, test and register, and draw the study; once for the same trials.
 
+    Nothing is done while trials run elsewhere, which is so only after a `timeout`.
+
     Raises TrainingError if no trial has finished.
     """
-    settled = storage.count(study).settled
+    count = storage.count(study)
+    settled = count.settled
+    if count.running:
+        print(f"{count.running} trials run elsewhere; whoever finishes last ends the study")
+        return
     if study.user_attrs.get("ended_with") == settled:
         print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
         return

@@ -180,7 +180,7 @@ def _work(
 
 
 def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
-    """The next trial and its point; "wait" while running ones may be the last, or "done"."""
+    """The next trial and its point; "wait" while others may still be needed, or "done"."""
     from pipeline import lifetime
     from search import storage
     from search.space import make_space, suggest
@@ -188,7 +188,7 @@ def _take(study: "optuna.Study", settings: SearchSettings, worker: int) -> Any:
 
     storage.fail_dead_trials(study)
     count = storage.count(study)
-    if count.settled >= settings.trials:
+    if count.settled >= settings.trials and not count.running:
         return "done"
     if count.settled + count.running >= settings.trials:
         return "wait"

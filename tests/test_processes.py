@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,15 +15,19 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import optuna
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import records
+from pipeline import records, tracking
 from pipeline.dataset import Dataset, save
+from pipeline.settings import SearchSettings
 from tests.conftest import ROOT, Command
 
 MODULE = "pipeline.train"
+LIMIT = 150
+"""Seconds that a command may take, or what it does may be waited for, on a busy machine."""
 SETTINGS = {"width": 0.05, "batch_size": 32, "lr": 0.002, "epochs": 8, "patience": 0, "threads": 1}
 
 
@@ -33,7 +38,7 @@ def data(dataset: Dataset, store: Path) -> str:
 
 
 class Child:
-    """A command that is running; its output is read line by line."""
+    """A command that is running, for `LIMIT` seconds at most; its output is read line by line."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
         self.process = subprocess.Popen(
@@ -41,6 +46,13 @@ class Child:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.output: list[str] = []
+        self.limit = threading.Timer(LIMIT, self.kill)
+        self.limit.daemon = True
+        self.limit.start()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def wait_for(self, text: str) -> None:
         assert self.process.stdout is not None
@@ -56,6 +68,14 @@ class Child:
         return self.process.wait(timeout=60)
 
 
+def until(condition: Callable[[], object]) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+
+
 Start = Callable[..., Child]
 
 
@@ -63,15 +83,15 @@ Start = Callable[..., Child]
 def start(environment: dict[str, str], store: Path) -> Iterator[Start]:
     children: list[Child] = []
 
-    def start_child(*arguments: str) -> Child:
+    def start_child(*arguments: str, environment: dict[str, str] = environment) -> Child:
         children.append(Child(list(arguments), environment, store))
         return children[-1]
 
     yield start_child
     for child in children:
-        if child.process.poll() is None:
-            os.killpg(child.process.pid, signal.SIGKILL)
-            child.process.wait()
+        child.limit.cancel()
+        child.kill()
+        child.process.wait()
 
 
 def training(data: str, **changes: object) -> list[str]:
@@ -164,7 +184,7 @@ def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: 
     assert limit < 504 * 48 * 48, "the images must not fit"
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.ingest"],
-        cwd=store, env=environment, capture_output=True, text=True, check=False,
+        cwd=store, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
     assert done.returncode == 2
@@ -190,7 +210,7 @@ def test_mlflow_run_trains_in_the_run_that_it_made_and_ingests_the_sample_first(
 ) -> None:
     done = subprocess.run(
         mlflow_run("train", lr="2e-3", epochs=1, width=0.05),
-        cwd=store, env=project_store, capture_output=True, text=True, check=False,
+        cwd=store, env=project_store, capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "no dataset on record: ingesting the drawn sample first" in done.stdout
@@ -208,7 +228,7 @@ def test_mlflow_run_with_an_unknown_parameter_fails_and_says_which(
 ) -> None:
     done = subprocess.run(
         mlflow_run("train", typo=3),
-        cwd=store, env=project_store, capture_output=True, text=True, check=False,
+        cwd=store, env=project_store, capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
     assert done.returncode != 0
     assert "error: unknown parameter --typo 3" in done.stderr
@@ -218,15 +238,32 @@ def test_mlflow_run_with_an_unknown_parameter_fails_and_says_which(
 
 
 def test_a_terminated_mlflow_run_takes_its_training_along(
-    project_store: dict[str, str], store: Path, data: str
+    start: Start, project_store: dict[str, str], data: str
 ) -> None:
-    child = Child(mlflow_run("train", data=data, epochs=500, width=0.05), project_store, store)
+    command = mlflow_run("train", data=data, epochs=500, width=0.05)
+    child = start(*command, environment=project_store)
     child.wait_for("epoch   2/500")
     child.process.terminate()
-    deadline = time.monotonic() + 30
-    while runs("train")[0].info.status == "RUNNING" and time.monotonic() < deadline:
-        time.sleep(0.5)
+    until(lambda: runs("train")[0].info.status != "RUNNING")
     assert runs("train")[0].info.status == "KILLED"
+    child.end()
+
+
+def test_a_terminated_mlflow_run_takes_a_continued_study_along(
+    start: Start, project_store: dict[str, str], store: Path, dataset: Dataset, data: str
+) -> None:
+    """Such a study gives up the run that `mlflow run` made for its own."""
+    storage = f"sqlite:///{store}/optuna.db"
+    study = optuna.create_study(study_name="begun", storage=storage, direction="maximize")
+    with tracking.record("study", SearchSettings()) as run:
+        for name, value in {"data": data, "digest": dataset.digest, "parent": run.id}.items():
+            study.set_user_attr(name, value)
+    settings = {"study": "begun", "storage": storage, "width": 0.05, "epochs": 500, "workers": 1}
+    child = start(*mlflow_run("search", **settings), environment=project_store)
+    until(lambda: any("val_accuracy" in trial.data.metrics for trial in runs("trial")))
+    child.process.terminate()
+    until(lambda: runs("study")[0].info.status != "RUNNING")
+    assert [run.info.status for run in (*runs("study"), *runs("trial"))] == ["KILLED"] * 2
     child.end()
 
 

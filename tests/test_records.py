@@ -1,21 +1,30 @@
 """What ingest, train and evaluate leave on record, on a real MLflow store."""
 
 import json
+import socket
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from pipeline import InputError, TrainingError, dataset, records
+from pipeline import InputError, TrainingError, dataset, records, tracking
 from pipeline.dataset import CLASSES, Dataset, save
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
-from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, recipe
+from pipeline.settings import (
+    EvaluateSettings,
+    IngestSettings,
+    SearchSettings,
+    TrainSettings,
+    recipe,
+)
 from pipeline.train import train
 
 QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
@@ -150,6 +159,30 @@ def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
         records.get("abc", "train")
     with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
         ingest(IngestSettings())
+
+
+def test_a_run_that_others_work_on_is_left_to_them(store: Path) -> None:
+    with tracking.record("study", SearchSettings()) as run:
+        pass
+    MlflowClient().update_run(run.id, "RUNNING")
+    other = subprocess.Popen(["sleep", "60"])
+    name = f"{socket.gethostname()}:{other.pid}:{psutil.Process(other.pid).create_time():.0f}"
+    run.tag(process=name)
+    try:
+        with (
+            pytest.raises(TrainingError),
+            tracking.record("study", SearchSettings(), run_id=run.id),
+        ):
+            raise TrainingError("this one's trouble")
+        assert get(run.id).info.status == "RUNNING"
+        assert get(run.id).data.tags["process"] == name
+        tracking.mend_dead_runs()
+        assert get(run.id).info.status == "RUNNING"
+    finally:
+        other.kill()
+        other.wait()
+    tracking.mend_dead_runs()
+    assert get(run.id).info.status == "FAILED"
 
 
 def test_another_share_for_validation_does_not_make_test_faces_unseen_again() -> None:
