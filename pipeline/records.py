@@ -1,22 +1,25 @@
 """What is on record: finding runs, their datasets and models in MLflow's store; it changes none."""
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline import InputError
 from pipeline.settings import LATEST, Training
 
 CHECKPOINTS = Path("checkpoints")
+DOWNLOADS = Path("~/.cache/emotion-search/datasets")
 
 Settings = Any  # one of the dataclasses of settings.py
 
@@ -61,6 +64,8 @@ def get(run_id: str, *steps: str) -> Run:
         ) from None
     if run.data.tags.get("step") not in steps:
         raise InputError(f"run {run_id} is no {' or '.join(steps)} run")
+    if run.info.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(f"run {run_id} was deleted; `mlflow runs restore` brings it back")
     return run
 
 
@@ -120,9 +125,20 @@ def dataset_folder(address: str) -> Path:
     run = find(address, "ingest")
     if local := local_artifacts(run.info.run_id):
         return local / "dataset"
-    return Path(
-        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="dataset")
-    )
+    return _downloaded(run.info.run_id)
+
+
+def _downloaded(ingest_run: str) -> Path:
+    """A server's dataset, fetched once for all processes of this user, whole or not at all."""
+    kept = DOWNLOADS.expanduser() / ingest_run
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            with TemporaryDirectory(dir=kept.parent) as half:
+                uri = f"runs:/{ingest_run}/dataset"
+                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=half)
+                (Path(half) / "dataset").rename(kept)
+    return kept
 
 
 def dataset_uri(address: str) -> str:
@@ -233,6 +249,11 @@ def search(query: str, max_results: int = 1000) -> Sequence[Run]:
 def _no_answer(error: MlflowException) -> InputError:
     reason = " ".join(str(error).split())[:150]
     return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")
+
+
+def without_password(address: str) -> str:
+    """A database's address as it may be shown and put on record."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
 
 
 def says(recorded: str, value: object) -> bool:

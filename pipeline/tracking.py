@@ -201,7 +201,7 @@ def _log_settings(run_id: str, settings: Settings) -> None:
     fresh = []
     for name, value in asdict(settings).items():
         if name not in recorded:
-            fresh.append(Param(name, str(value)))
+            fresh.append(Param(name, records.without_password(str(value))))
         elif not records.says(recorded[name], value):
             raise InputError(
                 f"give -P {name}={value} too: `mlflow run` has recorded {recorded[name]}"

@@ -40,7 +40,8 @@ def search(settings: SearchSettings) -> str:
         opening.enter_context(storage.lock(settings.storage))
         database = storage.open_storage(settings.storage)
         study = _open_study(settings, database)
-        known = study.user_attrs.get("parent")
+        if known := study.user_attrs.get("parent"):
+            records.get(known, "study")
         tracking.give_up_joining(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
             data = _prepare(study, settings, parent)

@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import InputError, lifetime, tracking
+from pipeline import InputError, lifetime, records, tracking
 
 HEARTBEAT = 10
 """Seconds between two signs of life of a running trial."""
@@ -62,7 +62,8 @@ def open_storage(url: str) -> RDBStorage:
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:150]
-        raise InputError(f"storage={url}: can't be opened ({reason})") from error
+        shown = records.without_password(url)
+        raise InputError(f"storage={shown}: can't be opened ({reason})") from error
 
 
 @dataclass(frozen=True)

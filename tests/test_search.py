@@ -320,13 +320,37 @@ def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path
     assert (outcome.kind, outcome.text) == ("pruned", "pruned after epoch 3")
 
 
-@pytest.mark.parametrize("address", ["nosuch://host/name", "sqlite:////nowhere/at/all.db"])
+@pytest.mark.parametrize(
+    "address", ["nosuch://me:secret@host/name", "sqlite:////nowhere/at/all.db"]
+)
 def test_a_storage_that_cannot_be_opened_is_a_mistake_of_one_line(
     address: str, store: Path
 ) -> None:
     with pytest.raises(InputError, match=r"storage=.*can't be opened") as error:
         storage.open_storage(address)
     assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_password_is_not_put_on_record(store: Path) -> None:
+    address = "postgresql://me:secret@server/optuna"
+    with tracking.record("study", SearchSettings(storage=address)):
+        pass
+    assert runs("study")[0].data.params["storage"] == "postgresql://me:***@server/optuna"
+
+
+def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(start: Start, data: Path) -> None:
+    with tracking.record("study", SearchSettings()) as parent:
+        pass
+    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
+    study.set_user_attr("parent", parent.id)
+    MlflowClient().delete_run(parent.id)
+    refused = start(data=data, **SMALL)
+    _, errors = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert errors.strip().splitlines()[-1] == (
+        f"error: run {parent.id} was deleted; `mlflow runs restore` brings it back"
+    )
 
 
 def test_a_job_tells_how_it_ended() -> None:
