@@ -14,6 +14,8 @@ from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble
 from pipeline.sample import draw
 
 ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 300
+"""Seconds after which a command, or a wait for it, counts as hung; a busy machine is no failure."""
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -46,7 +48,7 @@ def command(environment: dict[str, str], store: Path) -> Command:
         arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
-            cwd=store, env=environment, capture_output=True, text=True, timeout=120, check=False,
+            cwd=store, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False,
         )  # fmt: skip
 
     return run

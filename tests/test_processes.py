@@ -23,11 +23,9 @@ from mlflow.entities import Run
 from pipeline import records, tracking
 from pipeline.dataset import Dataset, save
 from pipeline.settings import SearchSettings
-from tests.conftest import ROOT, Command
+from tests.conftest import LIMIT, ROOT, Command
 
 MODULE = "pipeline.train"
-LIMIT = 150
-"""Seconds that a command may take, or what it does may be waited for, on a busy machine."""
 SETTINGS = {"width": 0.05, "batch_size": 32, "lr": 0.002, "epochs": 8, "patience": 0, "threads": 1}
 
 
@@ -65,7 +63,7 @@ class Child:
     def end(self) -> int:
         assert self.process.stdout is not None
         self.output += self.process.stdout.readlines()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=LIMIT)
 
 
 def until(condition: Callable[[], object]) -> None:

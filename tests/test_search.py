@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,6 +24,7 @@ from pipeline.sample import draw
 from pipeline.settings import SearchSettings
 from search import ending, optuna_study, process, space, storage, strategy
 from search import trial as search_trial
+from tests.conftest import LIMIT
 
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -65,7 +67,7 @@ def stored_study(name: str = "emotion") -> optuna.Study:
     return optuna.load_study(study_name=name, storage="sqlite:///optuna.db")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90) -> object:
+def wait_for(condition: Callable[[], object], seconds: float = LIMIT) -> object:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
@@ -97,10 +99,11 @@ def assert_accounted_for(trials: int) -> None:
 def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     start: Start, data: Path, store: Path
 ) -> None:
-    study = start(data=data, trials=3, **SMALL | {"epochs": 12})
+    settings = SMALL | {"epochs": 30, "pruner": "none"}
+    study = start(data=data, trials=3, **settings)
     victim = wait_for(training_process)
     os.kill(int(str(victim)), signal.SIGKILL)
-    output, errors = study.communicate(timeout=120)
+    output, errors = study.communicate(timeout=LIMIT)
     assert study.returncode == 0, errors
 
     assert_accounted_for(3)
@@ -128,17 +131,15 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     }  # fmt: skip
     assert "mlflow run . -e train -P " in output
 
-    # A pruned trial says so; every trial is found by its number.
+    # Every trial is found by its number.
     for trial in trials:
         run = client.get_run(trial.user_attrs["run"])
         assert run.data.tags["trial"] == str(trial.number)
         assert run.data.tags["study"] == "emotion"
-        if trial.state == TrialState.PRUNED:
-            assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
 
     # The same command again has nothing to do, and makes no second run of the study.
-    again = start(data=data, trials=3, **SMALL | {"epochs": 12})
-    output, errors = again.communicate(timeout=60)
+    again = start(data=data, trials=3, **settings)
+    output, errors = again.communicate(timeout=LIMIT)
     assert again.returncode == 0, errors
     assert "has its 3 trials" in output
     assert_accounted_for(3)
@@ -147,8 +148,8 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     images, labels = draw(count=120, seed=2)
     faces = Faces(images, labels, np.full(120, UNASSIGNED, np.uint8))
     save(assemble(faces, source="drawn", policy="report", seed=0), store / "others")
-    refused = start(data=store / "others", trials=4, **SMALL | {"epochs": 12})
-    _, errors = refused.communicate(timeout=60)
+    refused = start(data=store / "others", trials=4, **settings)
+    _, errors = refused.communicate(timeout=LIMIT)
     assert refused.returncode == 2
     assert "the study emotion was begun on another dataset" in errors
 
@@ -159,7 +160,7 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     study = start(data=data, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
     wait_for(training_process)
     study.send_signal(signal.SIGINT)
-    study.communicate(timeout=30)
+    study.communicate(timeout=LIMIT)
     assert study.returncode == 130
     assert {run.info.status for run in runs("trial")} == {"KILLED"}
     assert runs("study")[0].info.status == "KILLED"
@@ -173,10 +174,29 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     # The same faces may lie somewhere else by then.
     moved = data.rename(data.with_name("moved"))
     study = start(data=moved, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
-    _, errors = study.communicate(timeout=120)
+    _, errors = study.communicate(timeout=LIMIT)
     assert study.returncode == 0, errors
     assert_accounted_for(2)
     assert len(stored_study().get_trials(states=(TrialState.COMPLETE,))) == 2
+
+
+def test_a_killed_command_takes_its_trial_along_and_the_next_repeats_it(
+    start: Start, data: Path
+) -> None:
+    settings = SMALL | {"trials": 1, "workers": 1, "epochs": 60, "pruner": "none"}
+    study = start(data=data, **settings)
+    training = int(str(wait_for(training_process)))
+    study.kill()
+    wait_for(lambda: not psutil.pid_exists(training))
+
+    study = start(data=data, **settings)
+    _, errors = study.communicate(timeout=LIMIT)
+    assert study.returncode == 0, errors
+    assert_accounted_for(1)
+    killed, repeat = stored_study().trials
+    assert storage.retry_history(repeat) == [killed.number]
+    assert repeat.params == killed.params
+    assert MlflowClient().get_run(killed.user_attrs["run"]).info.status != "FINISHED"
 
 
 def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path) -> None:
@@ -213,7 +233,7 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
 def test_four_processes_at_once_on_no_database_share_one_study(start: Start, data: Path) -> None:
     studies = [start(data=data, trials=2, workers=1, **SMALL) for _ in range(4)]
     for study in studies:
-        _, errors = study.communicate(timeout=300)
+        _, errors = study.communicate(timeout=LIMIT)
         assert study.returncode == 0, errors
     assert_accounted_for(2)
     assert len(runs("train")) == len(runs("evaluate")) == 1
@@ -285,7 +305,7 @@ def test_a_study_is_not_continued_with_other_settings(
     study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
     study.set_user_attr("settings", {"width": 0.05, "epochs": 2})
     refused = start(data=data, **SMALL | {"epochs": 3})
-    _, errors = refused.communicate(timeout=60)
+    _, errors = refused.communicate(timeout=LIMIT)
     assert refused.returncode == 2
     assert errors.strip().splitlines()[-1] == (
         "error: epochs=3: the study emotion was begun with epochs=2; give that, or another study="
@@ -318,6 +338,8 @@ def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path
             current, whole, parent.id, 4, beat=lambda: None, stop=threading.Event()
         )
     assert (outcome.kind, outcome.text) == ("pruned", "pruned after epoch 3")
+    [run] = runs("trial")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
 
 
 @pytest.mark.parametrize(
@@ -346,7 +368,7 @@ def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(start: Start, dat
     study.set_user_attr("parent", parent.id)
     MlflowClient().delete_run(parent.id)
     refused = start(data=data, **SMALL)
-    _, errors = refused.communicate(timeout=60)
+    _, errors = refused.communicate(timeout=LIMIT)
     assert refused.returncode == 2
     assert errors.strip().splitlines()[-1] == (
         f"error: run {parent.id} was deleted; `mlflow runs restore` brings it back"
@@ -365,8 +387,11 @@ def test_a_job_tells_how_it_ended() -> None:
 
 def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
     stop = threading.Event()
-    threading.Timer(0.5, stop.set).start()
-    assert process.run(_job, "wait", stop=stop).kind == "interrupted"
+    beats: list[float] = []
+    threading.Timer(3.5, stop.set).start()
+    waited = process.run(_job, "wait", stop=stop, beat=lambda: beats.append(time.monotonic()))
+    assert waited.kind == "interrupted"
+    assert len(beats) >= 3, "it gives signs of life while a job says nothing"
 
 
 def _job(tell: process.Tell, what: str) -> str:

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline import InputError
+from pipeline import InputError, command
 from pipeline.dataset import TRAIN, VALIDATION, Dataset, fewer
 from pipeline.settings import NetworkName, SearchSettings, SpaceName, TrainSettings, recipe
 from search import ending, grid, optuna_study, space, strategy, summary
@@ -145,6 +145,21 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
     text = summary.train_command(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
     assert text == "mlflow run . -e train -P batch_size=16 -P lr=0.00021234567 -P data=abc"
+
+
+@pytest.mark.parametrize("network", get_args(NetworkName))
+def test_the_command_of_the_summary_is_read_as_the_settings_that_won(
+    network: NetworkName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(
+        recipe(TrainSettings, network), lr=1 / 3000, optimizer="sgd", keep="best", flip=False
+    )
+    words = summary.train_command(settings).removeprefix("mlflow run . -e train -P ").split(" -P ")
+    arguments = [part for word in words for part in f"--{word}".split("=", 1)]
+    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    read: list[TrainSettings] = []
+    command.run(TrainSettings, read.append)
+    assert read == [settings]
 
 
 def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
