@@ -140,21 +140,23 @@ def test_fused_normalisation_computes_what_keras_does(policy: str, error: float)
         assert a == pytest.approx(b, rel=1e-3)  # of 2,304 values, unbiased or not
 
 
-def test_compact_takes_faces_of_any_size_and_looks_past_light_and_contrast(
-    dataset: Dataset,
+@pytest.mark.parametrize("network", ["compact", "strong"])
+def test_our_networks_take_faces_of_any_size_and_look_past_light_and_contrast(
+    dataset: Dataset, network: NetworkName
 ) -> None:
-    model = networks.build(recipe(TrainSettings, "compact"), precision="float32")
+    model = networks.build(recipe(TrainSettings, network), precision="float32")
     faces = dataset.images[:4, ..., np.newaxis]
     assert networks.predict(model, faces[:, :32, :32]).shape == (4, len(CLASSES))
     darker = networks.predict(model, (faces // 2 + 20).astype(np.uint8))
     assert darker == pytest.approx(networks.predict(model, faces), abs=0.01)
 
 
+@pytest.mark.parametrize("network", ["compact", "strong"])
 @pytest.mark.parametrize("views", get_args(ViewsName))
 def test_a_kept_network_averages_its_views_and_loads_without_our_code(
-    dataset: Dataset, tmp_path: Path, views: ViewsName
+    dataset: Dataset, tmp_path: Path, views: ViewsName, network: NetworkName
 ) -> None:
-    core = networks.build(replace(recipe(TrainSettings, "compact"), width=0.2), precision="float32")
+    core = networks.build(replace(recipe(TrainSettings, network), width=0.2), precision="float32")
     networks.with_views(core, views).save(tmp_path / "network.keras")
     faces = dataset.images[:6, ..., np.newaxis]
     answers = networks.predict(networks.load(tmp_path / "network.keras"), faces)
