@@ -96,7 +96,10 @@ def _process_name(pid: int) -> str:
 def _is_alive(process: str) -> bool:
     _, pid, started = process.split(":")
     try:
+        found = psutil.Process(int(pid))
+        if found.status() == psutil.STATUS_ZOMBIE:  # ended, and its parent has not noticed yet
+            return False
         # The start is reckoned from the clock, which may have been set since.
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 5
+        return abs(found.create_time() - float(started)) < 5
     except psutil.NoSuchProcess:
         return False
