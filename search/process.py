@@ -40,7 +40,7 @@ PRELOADED = [
 class Outcome:
     """How a job ended: `value` is what it returned, `text` why it did not.
 
-    refused: by an InputError, which is never the fault of what is tried: the dataset is gone, the
+    refused: by what is never the fault of the settings that are tried: the dataset is gone, the
     server is down, the disk is full.
     """
 
@@ -164,6 +164,8 @@ def _work(
     arguments: tuple[object, ...],
 ) -> None:
     """The whole life of the job's process."""
+    from mlflow.exceptions import MlflowException  # heavy, and loaded there already
+
     # The server that this process is forked from has the environment of its first job.
     os.environ.clear()
     os.environ.update(environment)
@@ -187,8 +189,8 @@ def _work(
         outcome = Outcome("pruned", text=str(reason))
     except KeyboardInterrupt:
         outcome = Outcome("interrupted", text="interrupted")
-    except InputError as error:
-        outcome = Outcome("refused", text=str(error))
+    except (InputError, OSError, MlflowException) as error:
+        outcome = Outcome("refused", text=" ".join(str(error).split())[:300])
     except TrainingError as error:
         outcome = Outcome("failed", text=str(error))
     except Exception as error:

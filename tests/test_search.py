@@ -1,5 +1,6 @@
 """What users of a search rely on: nothing is lost or doubled, whatever happens to its processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -377,6 +378,8 @@ def test_a_job_tells_how_it_ended() -> None:
     failed = process.run(_job, "fail", stop=stop)
     assert (failed.kind, failed.text) == ("failed", "no more faces")
     assert process.run(_job, "prune", stop=stop, answer=lambda _: True).kind == "pruned"
+    refused = process.run(_job, "write", stop=stop)
+    assert (refused.kind, refused.text) == ("refused", "[Errno 28] No space left on device")
     killed = process.run(_job, "die", stop=stop)
     assert (killed.kind, killed.text) == ("killed", "its process was killed by SIGKILL")
 
@@ -393,6 +396,8 @@ def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
 def _job(tell: process.Tell, what: str) -> str:
     if what == "fail":
         raise TrainingError("no more faces")
+    if what == "write":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "wait":
