@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from pipeline import InputError, TrainingError, dataset, records, tracking
-from pipeline.dataset import CLASSES, Dataset, save
+from pipeline.dataset import CLASSES, Dataset, Faces, assemble, save
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
 from pipeline.settings import (
@@ -276,6 +276,21 @@ def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None
     assert found is not None
     assert found.info.run_id == run.info.run_id
     assert records.on_record("train", replace(settings, keep="last"), "abc") is None
+
+
+def test_teachers_are_runs_on_the_same_dataset(
+    data: str, faces: Faces, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teachers = [train(quick(data, epochs=1, seed=seed)) for seed in (0, 1)]
+    taught = get(train(quick(data, epochs=1, teachers=",".join(teachers))))
+    said = capsys.readouterr().out
+    assert all(f"teacher {run_id} gets" in said for run_id in teachers)
+    untaught = get(teachers[0])
+    assert taught.data.metrics["train_loss"] != untaught.data.metrics["train_loss"]
+
+    save(assemble(faces, source="drawn", policy="report", seed=1), store / "split otherwise")
+    with pytest.raises(InputError, match=f"teachers={teachers[0]}: .* another dataset"):
+        train(quick(str(store / "split otherwise"), epochs=1, teachers=teachers[0]))
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
