@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,14 +87,26 @@ def on_record(step: str, settings: Training, digest: str, parent: str | None = N
     query += f" and tags.dataset_digest = '{digest}'"
     if parent is not None:
         query += f" and tags.mlflow.parentRunId = '{parent}'"
-    wanted = asdict(settings)
-    defaults = asdict(Training())
-    del defaults["threads"]
-    for run in search(query):
-        params = run.data.params
-        if all(says(params.get(name, str(old)), wanted[name]) for name, old in defaults.items()):
-            return run
-    return None
+    found = (run for run in search(query) if _has(run, settings, but={"threads"}))
+    return next(found, None)
+
+
+def unfinished(settings: Training, digest: str) -> Run | None:
+    """The newest train run with these settings on the dataset with this digest that was stopped and
+    can be resumed here: its checkpoint is in this folder."""
+    query = (
+        "tags.step = 'train' and attributes.status != 'FINISHED'"
+        f" and attributes.status != 'RUNNING' and tags.dataset_digest = '{digest}'"
+    )
+    found = (run for run in search(query) if checkpoint_of(run.info.run_id).exists())
+    return next((run for run in found if _has(run, settings)), None)
+
+
+def _has(run: Run, settings: Training, but: Set[str] = frozenset()) -> bool:
+    """Whether a run trained with these settings, those named in `but` aside."""
+    params, wanted = run.data.params, asdict(settings)
+    defaults = {name: old for name, old in asdict(Training()).items() if name not in but}
+    return all(says(params.get(name, str(old)), wanted[name]) for name, old in defaults.items())
 
 
 def evaluations(faces_digest: str) -> int:

@@ -6,7 +6,7 @@ python -m search.grid --epochs_scale 0.1 --faces 2000      a quick try
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,6 +134,9 @@ def _measure(
     if trained := records.on_record("train", settings, digest):
         run_id = trained.info.run_id
     else:
+        if stopped := records.unfinished(settings, digest):
+            address = records.dataset_of(stopped.info.run_id)
+            settings = replace(settings, data=address, resume=stopped.info.run_id)
         outcome = process.run(trial.train_whole, settings, parent, stop=stop)
         if outcome.kind == "failed":
             print(f"{what} failed: {outcome.text}")
