@@ -75,7 +75,9 @@ def _trained_on(trained_by: str | None, faces: "Dataset") -> "np.ndarray":
     """Images of the split that the network was trained on, of `faces` itself if that is unknown."""
     from pipeline import dataset, records
 
-    if trained_by is not None:
+    if trained_by is None:
+        return faces.part(dataset.TRAIN)[0]
+    if records.get(trained_by, "train").data.tags["dataset_digest"] != faces.digest:
         faces = dataset.load_without_test(records.dataset_folder(records.dataset_of(trained_by)))
     return faces.part(dataset.TRAIN)[0]
 

@@ -12,7 +12,7 @@ class EpochProgress:
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self.last_end = time.monotonic()
+        self.last_end: float | None = None
         self.console = Console()
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
@@ -39,6 +39,7 @@ class EpochProgress:
         self.bar.stop()
 
     def on_batch(self, epoch: int, batch: int, batches: int) -> None:
+        self.last_end = self.last_end or time.monotonic()  # what came before comes once
         self.bar.update(
             self.task,
             total=self.epochs * batches,
@@ -48,7 +49,7 @@ class EpochProgress:
 
     def on_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         now = time.monotonic()  # by this epoch alone: those before a resumed one took no time
-        left = (now - self.last_end) * (self.epochs - epoch)
+        left = (now - (self.last_end or now)) * (self.epochs - epoch)
         self.last_end = now
         self.bar.print(
             f"epoch {epoch:>3}/{self.epochs}  "

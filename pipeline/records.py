@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,18 +36,19 @@ def use_store() -> None:
             MlflowClient().search_experiments(max_results=1)
 
 
-def find(run_id: str, *steps: str) -> Run:
-    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError."""
+def find(run_id: str, *steps: str, otherwise: str = "") -> Run:
+    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError.
+
+    `otherwise` is what a user may do instead with a training that has not finished.
+    """
     if run_id == LATEST:
         if newest := latest(steps[0]):
             return newest
         raise InputError(f"no finished {steps[0]} run on record; make one with -e {steps[0]}")
     run = get(run_id, *steps)
     if run.info.status != "FINISHED":
-        raise InputError(
-            f"run {run_id} has not finished (it is {run.info.status}); resume it, or name its "
-            f"model as runs:/{run_id}/model"
-        )
+        remedy = f"resume it{otherwise}" if steps == ("train",) else "make another one"
+        raise InputError(f"run {run_id} has not finished (it is {run.info.status}); {remedy}")
     return run
 
 
@@ -58,7 +59,7 @@ def get(run_id: str, *steps: str) -> Run:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise _no_answer(error) from None
+            raise no_answer(error) from None
         raise InputError(
             f"no run {run_id} on record in {mlflow.get_tracking_uri()}; `mlflow ui` lists the ids"
         ) from None
@@ -87,8 +88,7 @@ def on_record(step: str, settings: Training, digest: str, parent: str | None = N
     query += f" and tags.dataset_digest = '{digest}'"
     if parent is not None:
         query += f" and tags.mlflow.parentRunId = '{parent}'"
-    found = (run for run in search(query) if _has(run, settings, but={"threads"}))
-    return next(found, None)
+    return next((run for run in search(query) if _has(run, settings)), None)
 
 
 def unfinished(settings: Training, digest: str) -> Run | None:
@@ -102,10 +102,11 @@ def unfinished(settings: Training, digest: str) -> Run | None:
     return next((run for run in found if _has(run, settings)), None)
 
 
-def _has(run: Run, settings: Training, but: Set[str] = frozenset()) -> bool:
-    """Whether a run trained with these settings, those named in `but` aside."""
+def _has(run: Run, settings: Training) -> bool:
+    """Whether a run trained with these settings; the threads, which don't matter, aside."""
     params, wanted = run.data.params, asdict(settings)
-    defaults = {name: old for name, old in asdict(Training()).items() if name not in but}
+    defaults = asdict(Training())
+    del defaults["threads"]
     return all(says(params.get(name, str(old)), wanted[name]) for name, old in defaults.items())
 
 
@@ -180,7 +181,8 @@ def model_file(address: str) -> tuple[Path, str | None]:
             raise InputError(f"{address}: no such file")
         return Path(address), None
     if ":/" not in address:
-        address = f"runs:/{find(address, 'train').info.run_id}/model"
+        or_so = f", or name its model as runs:/{address}/model"
+        address = f"runs:/{find(address, 'train', otherwise=or_so).info.run_id}/model"
     use_store()
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
@@ -255,10 +257,11 @@ def search(query: str, max_results: int = 1000) -> Sequence[Run]:
             experiments, query, ViewType.ACTIVE_ONLY, max_results, ["attributes.start_time DESC"]
         )
     except MlflowException as error:
-        raise _no_answer(error) from None
+        raise no_answer(error) from None
 
 
-def _no_answer(error: MlflowException) -> InputError:
+def no_answer(error: MlflowException) -> InputError:
+    """What to raise where the store can't be reached, or written to."""
     reason = " ".join(str(error).split())[:150]
     return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")
 

@@ -215,10 +215,18 @@ class Training:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
         _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
         _require(
-            LATEST not in self.teacher_ids and len(set(self.teacher_ids)) == len(self.teacher_ids),
+            " " not in self.teachers  # `mlflow run` would record it in quotes
+            and LATEST not in self.teacher_ids
+            and len(set(self.teacher_ids)) == len(self.teacher_ids),
             "teachers",
             self.teachers,
-            "none, or different run ids with commas between",
+            "none, or different run ids with a comma and no blank between",
+        )
+        _require(
+            self.loss != "dice" or not self.teacher_ids,
+            "loss",
+            self.loss,
+            "cross_entropy or focal with teachers, who leave no class out, which dice would",
         )
         _require(0 <= self.distillation <= 1, "distillation", self.distillation, "in [0, 1]")
 

@@ -59,7 +59,10 @@ class Run:
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         now = time.time_ns() // 1_000_000
         points = [Metric(name, value, now, step) for name, value in metrics.items()]
-        self._client.log_batch(self.id, metrics=points)
+        try:
+            self._client.log_batch(self.id, metrics=points)
+        except MlflowException as error:  # hours after all that is checked before a training
+            raise records.no_answer(error) from None
 
     def log_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         self.log_metrics(logs, step=epoch)
@@ -150,6 +153,9 @@ def record(
             mlflow.end_run("KILLED")
             raise
         except BaseException as error:
+            if lifetime.was_interrupted():  # and whatever was hit has made another error of it
+                _end(run, "KILLED", "interrupted")
+                raise KeyboardInterrupt from error
             _end(run, "FAILED", f"{type(error).__name__}: {error}")
             raise
         _forget_error(run.id)

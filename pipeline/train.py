@@ -26,14 +26,12 @@ if TYPE_CHECKING:
 def train(settings: TrainSettings, parent: "Run | None" = None) -> str:
     """Record a training and return its run's id. Ctrl-C saves what was reached, then goes on up."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
-    from pipeline import records, tracking
+    from pipeline import tracking
     from pipeline.progress import EpochProgress
 
     settings = _resumed(settings)
     with tracking.record("train", settings, parent=parent) as run:
         faces = training_faces(settings, run)
-        if settings.resume != NONE:
-            records.checkpoint_of(settings.resume).replace(run.checkpoint)
         with EpochProgress(settings.epochs) as progress:
             fitted = fit(
                 settings,
@@ -73,7 +71,9 @@ def fit(
     run.tag(precision=precision, **about)
     if self_test:
         device.self_test(precision)
-    options["taught"] = _teachers_answers(settings, faces)
+    taught = _teachers_answers(settings, faces)
+    if settings.resume != NONE:
+        _take_over(settings.resume, faces, run)
     recording = 0.0
 
     def record(epoch: int, logs: dict[str, float]) -> None:
@@ -85,10 +85,11 @@ def fit(
         finally:
             recording += time.perf_counter() - began
 
-    try:
-        return training.fit(settings, faces, precision=precision, on_epoch=[record], **options)
-    finally:
-        run.log_metrics({"recording_seconds": recording})
+    fitted = training.fit(
+        settings, faces, precision=precision, on_epoch=[record], taught=taught, **options
+    )
+    run.log_metrics({"recording_seconds": recording})
+    return fitted
 
 
 def _teachers_answers(settings: TrainSettings, faces: "Dataset") -> "np.ndarray | None":
@@ -102,6 +103,8 @@ def _teachers_answers(settings: TrainSettings, faces: "Dataset") -> "np.ndarray 
     from pipeline import networks, records
     from pipeline.dataset import TRAIN
 
+    if not settings.teacher_ids:
+        return None
     images, labels = faces.part(TRAIN)
     answers = []
     for run_id in settings.teacher_ids:
@@ -114,7 +117,22 @@ def _teachers_answers(settings: TrainSettings, faces: "Dataset") -> "np.ndarray 
         answers.append(networks.predict(teacher, images))
         right = (answers[-1].argmax(axis=1) == labels).mean()
         print(f"teacher {run_id} gets {right:.1%} of the training faces right")
-    return np.mean(answers, axis=0) if answers else None
+    return np.mean(answers, axis=0)
+
+
+def _take_over(stopped: str, faces: "Dataset", run: "Run") -> None:
+    """Give `run` the checkpoint of the run that is resumed, which can't be resumed again then.
+
+    Raises InputError if that run learnt other faces: it may know those that are held out now.
+    """
+    from pipeline import records
+
+    if records.get(stopped, "train").data.tags["dataset_digest"] != faces.digest:
+        raise InputError(
+            f"resume={stopped}: the dataset has changed since (its digest is now {faces.digest}); "
+            "give the address of the old one as data="
+        )
+    records.checkpoint_of(stopped).replace(run.checkpoint)
 
 
 def _resumed(settings: TrainSettings) -> TrainSettings:
@@ -137,7 +155,9 @@ def _resumed(settings: TrainSettings) -> TrainSettings:
         )
     # A setting that is younger than the run had what is now its default there.
     recorded = asdict(TrainSettings()) | records.recorded_settings(run, TrainSettings)
-    recorded |= {"resume": settings.resume, "data": run.data.tags["dataset"]}
+    # The same faces may lie elsewhere by now.
+    data = run.data.tags["dataset"] if settings.data == LATEST else settings.data
+    recorded |= {"resume": settings.resume, "data": data}
     # A default that was typed can't be told from one that was not.
     defaults = asdict(recipe(TrainSettings, settings.network)) | {"network": TrainSettings.network}
     for name, value in asdict(settings).items():

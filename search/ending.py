@@ -151,9 +151,11 @@ def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
     """The run of the winner's training, the only one of a study whose model is kept."""
     # Trained alone, so with every core: the command in the summary does the same.
     winner = replace(winner, threads=0)
-    if done := records.on_record("train", winner, study.user_attrs["digest"], parent.id):
+    digest = study.user_attrs["digest"]
+    if done := records.on_record("train", winner, digest, parent.id):
         return done.info.run_id
-    return process.alone(trial.train_whole, winner, parent.id, what="the winner's training")
+    what = "the winner's training"
+    return process.alone(trial.train_whole, winner, parent.id, digest, what=what)
 
 
 def _evaluate(run_id: str, study: optuna.Study, parent: Run) -> str:

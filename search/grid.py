@@ -6,7 +6,7 @@ python -m search.grid --epochs_scale 0.1 --faces 2000      a quick try
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,17 +134,15 @@ def _measure(
     if trained := records.on_record("train", settings, digest):
         run_id = trained.info.run_id
     else:
-        if stopped := records.unfinished(settings, digest):
-            address = records.dataset_of(stopped.info.run_id)
-            settings = replace(settings, data=address, resume=stopped.info.run_id)
-        outcome = process.run(trial.train_whole, settings, parent, stop=stop)
+        outcome = process.run(trial.train_whole, settings, parent, digest, stop=stop)
         if outcome.kind == "failed":
             print(f"{what} failed: {outcome.text}")
             return None
         run_id = process.returned(outcome, what)
     if done := records.evaluation_of(run_id, dataset_digest=digest):
         return done
-    outcome = process.run(trial.evaluate_whole, EvaluateSettings(run_id), parent, stop=stop)
+    test = EvaluateSettings(run_id, data=settings.data)
+    outcome = process.run(trial.evaluate_whole, test, parent, stop=stop)
     return process.returned(outcome, what)
 
 

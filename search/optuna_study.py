@@ -32,6 +32,8 @@ WAIT = 2.0
 def search(settings: SearchSettings) -> str:
     """Run a study, or go on with it, to its end; returns the id of its run."""
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
+    from optuna.exceptions import StorageInternalError
+
     from pipeline import records, tracking
     from search import ending, process, storage, trial
 
@@ -48,7 +50,10 @@ def search(settings: SearchSettings) -> str:
             opening.close()
             process.alone(trial.check_device, "auto", what="this computer")
             work = partial(_work, settings, data, database, parent.id, time.monotonic())
-            process.side_by_side(settings.workers, work, range(settings.workers))
+            try:
+                process.side_by_side(settings.workers, work, range(settings.workers))
+            except StorageInternalError as error:
+                raise storage.no_answer(settings.storage, error) from error
             with storage.lock(settings.storage, ".end"):
                 ending.finish(study, settings, data, parent)
     return parent.id

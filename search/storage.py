@@ -61,9 +61,13 @@ def open_storage(url: str) -> RDBStorage:
             heartbeat_stale_trial_callback=_bury,
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:150]
-        shown = records.without_password(url)
-        raise InputError(f"storage={shown}: can't be opened ({reason})") from error
+        raise no_answer(url, error) from error
+
+
+def no_answer(url: str, error: Exception) -> InputError:
+    """What to raise where the database can't be opened, or is lost later."""
+    reason = " ".join(str(error.__cause__ or error).split())[:150]
+    return InputError(f"storage={records.without_password(url)}: can't be used ({reason})")
 
 
 @dataclass(frozen=True)

@@ -98,11 +98,16 @@ def train(
     return fitted.best_val_accuracy
 
 
-def train_whole(tell: process.Tell, settings: TrainSettings, parent: str) -> str:
-    """A job: what `mlflow run . -e train` does, as a child run of `parent`; its run's id."""
-    from pipeline import tracking
+def train_whole(tell: process.Tell, settings: TrainSettings, parent: str, digest: str) -> str:
+    """A job: what `mlflow run . -e train` does, as a child run of `parent`; its run's id.
+
+    Goes on with a training by these settings on the dataset with this digest that was stopped.
+    """
+    from pipeline import records, tracking
     from pipeline.train import train
 
+    if stopped := records.unfinished(settings, digest):
+        settings = TrainSettings(resume=stopped.info.run_id, data=settings.data)
     return train(settings, parent=tracking.Run(parent))
 
 

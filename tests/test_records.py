@@ -1,8 +1,12 @@
 """What ingest, train and evaluate leave on record, on a real MLflow store."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
+import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -291,6 +295,36 @@ def test_teachers_are_runs_on_the_same_dataset(
     save(assemble(faces, source="drawn", policy="report", seed=1), store / "split otherwise")
     with pytest.raises(InputError, match=f"teachers={teachers[0]}: .* another dataset"):
         train(quick(str(store / "split otherwise"), epochs=1, teachers=teachers[0]))
+
+
+def stop_after_an_epoch(settings: TrainSettings) -> str:
+    """Train until there is a checkpoint, then as by Ctrl-C not further; the run's id."""
+
+    def interrupt() -> None:
+        while not list(records.CHECKPOINTS.glob("*.npz")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(settings)
+    return runs()[0].info.run_id
+
+
+def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
+    data: str, faces: Faces, store: Path
+) -> None:
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0))
+    save(assemble(faces, source="drawn", policy="report", seed=1), store / "split otherwise")
+    with pytest.raises(InputError, match=f"resume={stopped}: the dataset has changed"):
+        train(TrainSettings(resume=stopped, data=str(store / "split otherwise")))
+
+    elsewhere = Path(data).rename(store / "elsewhere")
+    resumed = train(TrainSettings(resume=stopped, data=str(elsewhere)))
+    assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 12
+    again_elsewhere = elsewhere.rename(store / "again elsewhere")
+    tested = get(evaluate(EvaluateSettings(resumed, data=str(again_elsewhere))))
+    assert "test_accuracy_unseen" in tested.data.metrics
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:

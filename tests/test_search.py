@@ -345,7 +345,7 @@ def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path
 def test_a_storage_that_cannot_be_opened_is_a_mistake_of_one_line(
     address: str, store: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"storage=.*can't be opened") as error:
+    with pytest.raises(InputError, match=r"storage=.*can't be used") as error:
         storage.open_storage(address)
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
