@@ -40,15 +40,10 @@ class TrainBatches(Batches):
 
     What a batch holds depends on seed, epoch and the batch's number alone, so a training that goes
     on after an interruption sees the same faces. Smaller faces come as (b, side, side, 1).
-    `taught` (N, 7), teachers' answers to these faces, make up `settings.distillation` of targets.
     """
 
-    def __init__(
-        self, dataset: Dataset, settings: Training, taught: NDArray[np.float32] | None = None
-    ) -> None:
+    def __init__(self, dataset: Dataset, settings: Training) -> None:
         super().__init__(dataset, TRAIN, settings.batch_size)
-        if taught is not None:
-            self.targets += np.float32(settings.distillation) * (taught - self.targets)
         self.settings = settings
         self.start_epoch(0)
 

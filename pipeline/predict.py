@@ -7,7 +7,7 @@ python -m pipeline.predict --runs models/strong.keras,RUN_ID --faces face.png
 from typing import TYPE_CHECKING
 
 from pipeline import command
-from pipeline.settings import PredictSettings, ids_of
+from pipeline.settings import PredictSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ def predict(settings: PredictSettings) -> None:
     images, names = _faces(settings.faces)
     table = Table("face")
     answers = []
-    for run in ids_of(settings.runs):
+    for run in map(str.strip, settings.runs.split(",")):
         file, _ = records.model_file(run)
         answers.append(networks.predict(networks.load(file), images))
         table.add_column(run)

@@ -36,18 +36,17 @@ def use_store() -> None:
             MlflowClient().search_experiments(max_results=1)
 
 
-def find(run_id: str, *steps: str, otherwise: str = "") -> Run:
-    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError.
-
-    `otherwise` is what a user may do instead with a training that has not finished.
-    """
+def find(run_id: str, *steps: str) -> Run:
+    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError."""
     if run_id == LATEST:
         if newest := latest(steps[0]):
             return newest
         raise InputError(f"no finished {steps[0]} run on record; make one with -e {steps[0]}")
     run = get(run_id, *steps)
     if run.info.status != "FINISHED":
-        remedy = f"resume it{otherwise}" if steps == ("train",) else "make another one"
+        remedy = "make another one"
+        if steps == ("train",):
+            remedy = f"resume it, or name its model as runs:/{run_id}/model"
         raise InputError(f"run {run_id} has not finished (it is {run.info.status}); {remedy}")
     return run
 
@@ -181,8 +180,7 @@ def model_file(address: str) -> tuple[Path, str | None]:
             raise InputError(f"{address}: no such file")
         return Path(address), None
     if ":/" not in address:
-        or_so = f", or name its model as runs:/{address}/model"
-        address = f"runs:/{find(address, 'train', otherwise=or_so).info.run_id}/model"
+        address = f"runs:/{find(address, 'train').info.run_id}/model"
     use_store()
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))

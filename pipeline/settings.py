@@ -148,15 +148,6 @@ class Training:
     """Seed of initial weights, of `faces`, their order and augmentation, and of dropout."""
     faces: int = 0
     """Training faces to use, drawn at random by class from `seed`; 0 is all. For a quick try."""
-    teachers: str = NONE
-    """Ids of train runs on the same dataset, with commas between: their networks' averaged answer
-    to a training face is a part of its target. none is the label alone."""
-    distillation: float = 0.7
-    """Share of each target that is the teachers' answer, in [0, 1]; the label is the rest."""
-
-    @property
-    def teacher_ids(self) -> list[str]:
-        return ids_of(self.teachers)
 
     @property
     def small_epochs(self) -> int:
@@ -214,21 +205,6 @@ class Training:
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
         _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
-        _require(
-            " " not in self.teachers  # `mlflow run` would record it in quotes
-            and LATEST not in self.teacher_ids
-            and len(set(self.teacher_ids)) == len(self.teacher_ids),
-            "teachers",
-            self.teachers,
-            "none, or different run ids with a comma and no blank between",
-        )
-        _require(
-            self.loss != "dice" or not self.teacher_ids,
-            "loss",
-            self.loss,
-            "cross_entropy or focal with teachers, who leave no class out, which dice would",
-        )
-        _require(0 <= self.distillation <= 1, "distillation", self.distillation, "in [0, 1]")
 
 
 RECIPES: dict[NetworkName, dict[str, Any]] = {
@@ -420,12 +396,7 @@ class CompareSettings:
 
     @property
     def ids(self) -> list[str]:
-        return ids_of(self.runs)
-
-
-def ids_of(text: str) -> list[str]:
-    """Run ids with commas between."""
-    return [word.strip() for word in text.split(",") if word.strip() not in ("", NONE)]
+        return [run.strip() for run in self.runs.split(",") if run.strip() and run != NONE]
 
 
 def _switch(words: list[str]) -> bool:

@@ -16,8 +16,6 @@ from pipeline import InputError, command
 from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings, recipe
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipeline.dataset import Dataset
     from pipeline.tracking import Run
     from pipeline.training import Fitted, OnEpoch
@@ -71,7 +69,6 @@ def fit(
     run.tag(precision=precision, **about)
     if self_test:
         device.self_test(precision)
-    taught = _teachers_answers(settings, faces)
     if settings.resume != NONE:
         _take_over(settings.resume, faces, run)
     recording = 0.0
@@ -85,39 +82,10 @@ def fit(
         finally:
             recording += time.perf_counter() - began
 
-    fitted = training.fit(
-        settings, faces, precision=precision, on_epoch=[record], taught=taught, **options
-    )
-    run.log_metrics({"recording_seconds": recording})
-    return fitted
-
-
-def _teachers_answers(settings: TrainSettings, faces: "Dataset") -> "np.ndarray | None":
-    """Probabilities (N, 7) that the teachers give the training faces on average, if there are any.
-
-    Raises InputError for a teacher that was trained on another dataset: it may have seen faces that
-    validate or test here, and would tell its student.
-    """
-    import numpy as np
-
-    from pipeline import networks, records
-    from pipeline.dataset import TRAIN
-
-    if not settings.teacher_ids:
-        return None
-    images, labels = faces.part(TRAIN)
-    answers = []
-    for run_id in settings.teacher_ids:
-        if records.find(run_id, "train").data.tags["dataset_digest"] != faces.digest:
-            raise InputError(
-                f"teachers={run_id}: this run was trained on another dataset, and may have seen "
-                "faces that are held out here; train it on this one (data=)"
-            )
-        teacher = networks.load(records.model_file(run_id)[0])
-        answers.append(networks.predict(teacher, images))
-        right = (answers[-1].argmax(axis=1) == labels).mean()
-        print(f"teacher {run_id} gets {right:.1%} of the training faces right")
-    return np.mean(answers, axis=0)
+    try:
+        return training.fit(settings, faces, precision=precision, on_epoch=[record], **options)
+    finally:
+        run.log_metrics({"recording_seconds": recording})
 
 
 def _take_over(stopped: str, faces: "Dataset", run: "Run") -> None:

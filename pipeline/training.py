@@ -71,11 +71,8 @@ def fit(
     on_epoch: Sequence[OnEpoch] = (),
     on_batch: OnBatch = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
-    taught: NDArray[np.float32] | None = None,
 ) -> Fitted:
     """Train `settings.network` on the train split; `settings.keep` says which epoch is kept.
-
-    `taught` are teachers' answers to its faces, (N, 7) probabilities, if there are teachers.
 
     Goes on from `checkpoint` if that file exists, telling `on_epoch` of its epochs first, and
     writes it after every epoch. Ctrl-C (KeyboardInterrupt) gives back what was reached. Raises
@@ -84,7 +81,7 @@ def fit(
     reached = Reached()
     interrupted = False
     try:
-        _train(settings, dataset, precision, reached, on_epoch, on_batch, checkpoint, taught)
+        _train(settings, dataset, precision, reached, on_epoch, on_batch, checkpoint)
     except BaseException as error:
         if not _is_interrupt(error):
             raise
@@ -100,11 +97,10 @@ def _train(
     on_epoch: Sequence[OnEpoch],
     on_batch: OnBatch,
     checkpoint: Path | None,
-    taught: NDArray[np.float32] | None,
 ) -> None:
     """Build the network and train it to its end; `reached` says at any time how far that came."""
     keras.utils.set_random_seed(settings.seed)
-    train = TrainBatches(dataset, settings, taught)
+    train = TrainBatches(dataset, settings)
     validation = Batches(dataset, VALIDATION, networks.PREDICT_BATCH)
     model = networks.build(settings, precision=precision, to_train=True)
     model.compile(

@@ -282,21 +282,6 @@ def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None
     assert records.on_record("train", replace(settings, keep="last"), "abc") is None
 
 
-def test_teachers_are_runs_on_the_same_dataset(
-    data: str, faces: Faces, store: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    teachers = [train(quick(data, epochs=1, seed=seed)) for seed in (0, 1)]
-    taught = get(train(quick(data, epochs=1, teachers=",".join(teachers))))
-    said = capsys.readouterr().out
-    assert all(f"teacher {run_id} gets" in said for run_id in teachers)
-    untaught = get(teachers[0])
-    assert taught.data.metrics["train_loss"] != untaught.data.metrics["train_loss"]
-
-    save(assemble(faces, source="drawn", policy="report", seed=1), store / "split otherwise")
-    with pytest.raises(InputError, match=f"teachers={teachers[0]}: .* another dataset"):
-        train(quick(str(store / "split otherwise"), epochs=1, teachers=teachers[0]))
-
-
 def stop_after_an_epoch(settings: TrainSettings) -> str:
     """Train until there is a checkpoint, then as by Ctrl-C not further; the run's id."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import TrainingError, lifetime, networks, optimization, training
 from pipeline.batches import TrainBatches
-from pipeline.dataset import TRAIN, VALIDATION, Dataset
+from pipeline.dataset import VALIDATION, Dataset
 from pipeline.settings import LossName, OptimizerName, ScheduleName, TrainSettings, recipe
 
 SMALL: dict[str, Any] = {"width": 0.1, "epochs": 3, "batch_size": 32, "lr": 0.003, "threads": 1}
@@ -19,9 +19,7 @@ SMALL: dict[str, Any] = {"width": 0.1, "epochs": 3, "batch_size": 32, "lr": 0.00
 
 def fit(dataset: Dataset, **changes: Any) -> training.Fitted:
     options = {
-        key: changes.pop(key)
-        for key in ("on_epoch", "on_batch", "checkpoint", "taught")
-        if key in changes
+        key: changes.pop(key) for key in ("on_epoch", "on_batch", "checkpoint") if key in changes
     }
     precision = changes.pop("precision", "float32")
     network = changes.pop("network", "report")
@@ -249,16 +247,6 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
     assert order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
     assert sorted(order(0, 0)) == list(range(len(order(0, 0))))
-
-
-def test_a_student_learns_what_its_teachers_say_of_its_faces(dataset: Dataset) -> None:
-    said = (dataset.labels + 1) % 7
-    taught = np.eye(7, dtype=np.float32)[said[dataset.split == TRAIN]]
-    labelled_so = replace(dataset, labels=np.where(dataset.split == TRAIN, said, dataset.labels))
-    student = fit(dataset, taught=taught, distillation=1.0)
-    assert equal(weights(student), weights(fit(labelled_so)))
-    deaf = fit(dataset, taught=taught, distillation=0.0)
-    assert equal(weights(deaf), weights(fit(dataset)))
 
 
 def test_averaged_weights_validate_and_are_kept(dataset: Dataset) -> None:
