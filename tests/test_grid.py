@@ -1,7 +1,5 @@
 """The report's grid: recorded once, beside what the report says."""
 
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import records, tracking
+from pipeline import records
 from pipeline.dataset import Dataset, save
 from pipeline.settings import GridSettings
 from search import grid
@@ -56,34 +54,6 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     assert again["train_run"].tolist()[:2] == table["train_run"].tolist()
     trained = records.get(again["train_run"][2], "train")
     assert trained.data.tags["mlflow.parentRunId"] == second
-
-
-def test_a_row_that_was_stopped_goes_on_where_it_was(
-    store: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(dataset, store / "faces")
-    settings = GridSettings(str(store / "faces"), width=0.05, epochs_scale=1, faces=60)
-    monkeypatch.setattr(grid, "REPORT", grid.REPORT[:1])
-    stop = threading.Event()
-
-    def stop_after_an_epoch() -> None:
-        while not list(Path("checkpoints").glob("*.npz")):
-            time.sleep(0.05)
-        stop.set()
-
-    training = grid.training_settings(settings, grid.REPORT[0], settings.data)
-    with tracking.record("grid", settings) as run:
-        threading.Thread(target=stop_after_an_epoch, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            grid._measure(run.id, dataset.digest, training, stop)
-    stopped = records.unfinished(training, dataset.digest)
-    assert stopped is not None
-
-    grid.grid(settings)
-    resumed = records.on_record("train", training, dataset.digest)
-    assert resumed is not None
-    assert resumed.data.params["resume"] == stopped.info.run_id
-    assert records.unfinished(training, dataset.digest) is None
 
 
 def test_a_training_that_fails_leaves_its_row_empty_and_the_table_whole(

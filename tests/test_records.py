@@ -24,12 +24,14 @@ from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
 from pipeline.settings import (
     EvaluateSettings,
+    GridSettings,
     IngestSettings,
     SearchSettings,
     TrainSettings,
     recipe,
 )
 from pipeline.train import train
+from search.trial import train_whole
 
 QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
 PER_EPOCH = {
@@ -297,15 +299,19 @@ def stop_after_an_epoch(settings: TrainSettings) -> str:
 
 
 def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
-    data: str, faces: Faces, store: Path
+    data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
     stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0))
     save(assemble(faces, source="drawn", policy="report", seed=1), store / "split otherwise")
     with pytest.raises(InputError, match=f"resume={stopped}: the dataset has changed"):
         train(TrainSettings(resume=stopped, data=str(store / "split otherwise")))
 
+    # As a row of the grid, or the winner of a study, is typed again.
     elsewhere = Path(data).rename(store / "elsewhere")
-    resumed = train(TrainSettings(resume=stopped, data=str(elsewhere)))
+    same = quick(str(elsewhere), epochs=12, patience=0)
+    with tracking.record("grid", GridSettings()) as parent:
+        resumed = train_whole(lambda message: None, same, parent.id, dataset.digest)
+    assert get(resumed).data.params["resume"] == stopped
     assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 12
     again_elsewhere = elsewhere.rename(store / "again elsewhere")
     tested = get(evaluate(EvaluateSettings(resumed, data=str(again_elsewhere))))
