@@ -18,6 +18,7 @@ _started_by_mlflow = PROJECT_RUN in os.environ  # as long as nobody has taken it
 
 
 _interrupted = False
+_shielded = False
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -25,6 +26,21 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     global _interrupted
     if not _interrupted:
         _interrupted = True
+        if not _shielded:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Put KeyboardInterrupt off to the end of the block, for a write to a database: one that is hit
+    within a transaction stays locked, and what was reached could not be saved (sqlite)."""
+    global _shielded
+    before, _shielded = _interrupted, True
+    try:
+        yield
+    finally:
+        _shielded = False
+    if _interrupted and not before:
         raise KeyboardInterrupt
 
 

@@ -54,13 +54,15 @@ class Run:
 
     def tag(self, **tags: object) -> None:
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
-        self._client.log_batch(self.id, tags=entities)
+        with lifetime.shielded():
+            self._client.log_batch(self.id, tags=entities)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         now = time.time_ns() // 1_000_000
         points = [Metric(name, value, now, step) for name, value in metrics.items()]
         try:
-            self._client.log_batch(self.id, metrics=points)
+            with lifetime.shielded():
+                self._client.log_batch(self.id, metrics=points)
         except MlflowException as error:  # hours after all that is checked before a training
             raise records.no_answer(error) from None
 

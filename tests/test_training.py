@@ -125,6 +125,16 @@ def test_an_interruption_that_keras_swallows_or_makes_another_error_of_is_one(
     assert not fit(dataset, epochs=1).interrupted
 
 
+def test_an_interruption_waits_until_a_write_is_done() -> None:
+    written = False
+    with lifetime.interruptible(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with lifetime.shielded():
+            signal.raise_signal(signal.SIGINT)
+            written = True
+        raise AssertionError("the interruption was lost")
+    assert written
+
+
 def test_the_network_kept_is_the_best_epochs(dataset: Dataset) -> None:
     fitted = fit(dataset, epochs=6, patience=0, lr=0.01)
     accuracies = [logs["val_accuracy"] for logs in fitted.history]
