@@ -35,6 +35,9 @@ def shielded() -> Iterator[None]:
     """Put KeyboardInterrupt off to the end of the block, for a write to a database: one that is hit
     within a transaction stays locked, and what was reached could not be saved (sqlite)."""
     global _shielded
+    if threading.current_thread() is not threading.main_thread():  # no signal falls there
+        yield
+        return
     before, _shielded = _interrupted, True
     try:
         yield
