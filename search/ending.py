@@ -75,7 +75,7 @@ def _end(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) 
     confirmed = _confirm(study, settings, data, parent, best)
     winner = choose(confirmed)
     run_id = _train(winner.settings, study, parent)
-    tested = _evaluate(run_id, study, parent)
+    tested = _evaluate(run_id, study, data, parent)
     verdict = champion.register(run_id, tested, data, parent)
     parent.log_metrics({"best_val_accuracy": winner.mean} | records.headline(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
@@ -158,11 +158,10 @@ def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
     return process.alone(trial.train_whole, winner, parent.id, digest, what=what)
 
 
-def _evaluate(run_id: str, study: optuna.Study, parent: Run) -> str:
+def _evaluate(run_id: str, study: optuna.Study, data: str, parent: Run) -> str:
     """The run of the one evaluation of the winner on the test split."""
     digest = study.user_attrs["digest"]
     if done := records.evaluation_of(run_id, dataset_digest=digest):
         return done
-    return process.alone(
-        trial.evaluate_whole, EvaluateSettings(run_id), parent.id, what="the winner's evaluation"
-    )
+    test = EvaluateSettings(run_id, data=data)
+    return process.alone(trial.evaluate_whole, test, parent.id, what="the winner's evaluation")
