@@ -13,7 +13,7 @@ from pipeline import InputError, command
 from pipeline.settings import NONE, EvaluateSettings
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
     from pipeline.dataset import Dataset
     from pipeline.tracking import Run
@@ -44,7 +44,8 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
         run.tag(faces_digest=digest, earlier_looks=looks)  # this look counts from here on
         result = evaluation.evaluate(labels, networks.predict(model, images))
         run.log_metrics(evaluation.metrics(result, settings.split))
-        unseen = dataset.unseen(images, _trained_on(trained_by, faces))
+        learnt, all_known = _learnt(trained_by, faces)
+        unseen = dataset.unseen(images, learnt)
         if of_unseen := evaluation.subset(result, unseen):
             run.log_metrics({f"{settings.split}_accuracy_unseen": of_unseen.accuracy})
         run.log_text(evaluation.predictions_csv(result, unseen), "predictions.csv")
@@ -54,7 +55,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     print(evaluation.report_text(result))
     if of_unseen:
         print(f"without copies of training faces {evaluation.accuracy_text(of_unseen)}")
-    if trained_by is None:
+    if not all_known:
         print("which faces this network was trained on is unknown: some may be among these")
     print(f"the {settings.split} split of this dataset had been evaluated {looks} times before")
     print(f"evaluate run {run.id}")
@@ -71,15 +72,27 @@ def _dataset_address(settings: EvaluateSettings, trained_by: str | None) -> str:
     return records.dataset_of(trained_by)
 
 
-def _trained_on(trained_by: str | None, faces: "Dataset") -> "np.ndarray":
-    """Images of the split that the network was trained on, of `faces` itself if that is unknown."""
+def _learnt(trained_by: str | None, faces: "Dataset") -> "tuple[NDArray, bool]":
+    """Images (n, 48, 48, 1) that the network was trained on, and whether these are all.
+
+    They are the train split of its run, and those of the network that it began with. Where no run
+    is known, the train split of `faces` itself is taken.
+    """
+    import numpy as np
+
     from pipeline import dataset, records
 
-    if trained_by is None:
-        return faces.part(dataset.TRAIN)[0]
-    if records.get(trained_by, "train").data.tags["dataset_digest"] != faces.digest:
-        faces = dataset.load_without_test(records.dataset_folder(records.dataset_of(trained_by)))
-    return faces.part(dataset.TRAIN)[0]
+    if trained_by in (None, "unknown"):
+        return faces.part(dataset.TRAIN)[0], False
+    tags = records.get(trained_by, "train").data.tags
+    own = faces
+    if tags["dataset_digest"] != faces.digest:
+        own = dataset.load_without_test(records.dataset_folder(records.dataset_of(trained_by)))
+    learnt = own.part(dataset.TRAIN)[0]
+    if "start_trained_by" not in tags:
+        return learnt, True
+    earlier, all_known = _learnt(tags["start_trained_by"], faces)
+    return np.concatenate([learnt, earlier]), all_known
 
 
 if __name__ == "__main__":

@@ -199,6 +199,19 @@ def load(file: Path) -> keras.Model:
     return model
 
 
+def begin_with(model: keras.Model, start: keras.Model, address: str) -> None:
+    """Give `model`, fresh from `build`, the weights of `start`, a kept network with or without
+    views. Raises InputError, naming `address`, where it is another network."""
+    inner = [layer for layer in start.layers if isinstance(layer, keras.Model)]
+    weights = (inner[0] if inner else start).weights
+    if [weight.shape for weight in weights] != [weight.shape for weight in model.weights]:
+        raise InputError(
+            f"start={address}: another network than {model.name} of this width and kernel; "
+            "give network=, width= and kernel= as they were in its training"
+        )
+    set_state(model.weights, get_state(weights))
+
+
 def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities (N, 7) of `images` (N, 48, 48, 1)."""
     return np.asarray(model.predict(images, batch_size=PREDICT_BATCH, verbose=0), np.float32)

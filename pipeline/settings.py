@@ -116,6 +116,9 @@ class Training:
     """Factor on the channels of the convolutions; 1 is the published network."""
     kernel: int = 3
     """Side of the convolutions' kernels, in pixels, odd; 3 is the published network."""
+    start: str = NONE
+    """Trained network of the same `network`, `width` and `kernel` whose weights this one begins
+    with: a train run's id, a model address or a .keras file; none draws them."""
     flip: Switch = False
     """Mirror each training face in every other epoch."""
     shift: int = 0

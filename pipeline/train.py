@@ -5,6 +5,7 @@ python -m pipeline.train --network report --epochs 60 --batch_size 16
 python -m pipeline.train --resume RUN_ID                   after Ctrl-C, or a crash
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -16,6 +17,8 @@ from pipeline import InputError, command
 from pipeline.settings import LATEST, NONE, IngestSettings, TrainSettings, recipe
 
 if TYPE_CHECKING:
+    import keras
+
     from pipeline.dataset import Dataset
     from pipeline.tracking import Run
     from pipeline.training import Fitted, OnEpoch
@@ -63,6 +66,9 @@ def fit(
     """
     from pipeline import device, training
 
+    # A resumed training has its weights from the checkpoint.
+    begun = settings.start != NONE and settings.resume == NONE
+    start = _start(settings.start, run) if begun else None
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
     about = {f"device.{name}": value for name, value in asdict(computer).items()}
@@ -83,9 +89,21 @@ def fit(
             recording += time.perf_counter() - began
 
     try:
-        return training.fit(settings, faces, precision=precision, on_epoch=[record], **options)
+        return training.fit(
+            settings, faces, precision=precision, start=start, on_epoch=[record], **options
+        )
     finally:
         run.log_metrics({"recording_seconds": recording})
+
+
+def _start(address: str, run: "Run") -> "keras.Model":
+    """The network to begin with; which file it was, and who trained it, is put on record."""
+    from pipeline import networks, records
+
+    file, trained_by = records.model_file(address)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    run.tag(start_digest=digest, start_trained_by=trained_by or "unknown")
+    return networks.load(file)
 
 
 def _take_over(stopped: str, faces: "Dataset", run: "Run") -> None:
@@ -95,11 +113,13 @@ def _take_over(stopped: str, faces: "Dataset", run: "Run") -> None:
     """
     from pipeline import records
 
-    if records.get(stopped, "train").data.tags["dataset_digest"] != faces.digest:
+    tags = records.get(stopped, "train").data.tags
+    if tags["dataset_digest"] != faces.digest:
         raise InputError(
             f"resume={stopped}: the dataset has changed since (its digest is now {faces.digest}); "
             "give the address of the old one as data="
         )
+    run.tag(**{name: tags[name] for name in ("start_digest", "start_trained_by") if name in tags})
     records.checkpoint_of(stopped).replace(run.checkpoint)
 
 

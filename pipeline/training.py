@@ -68,12 +68,14 @@ def fit(
     dataset: Dataset,
     *,
     precision: str,
+    start: keras.Model | None = None,
     on_epoch: Sequence[OnEpoch] = (),
     on_batch: OnBatch = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
 ) -> Fitted:
     """Train `settings.network` on the train split; `settings.keep` says which epoch is kept.
 
+    It begins with the weights of `start`, which `settings.start` names, or with drawn ones.
     Goes on from `checkpoint` if that file exists, telling `on_epoch` of its epochs first, and
     writes it after every epoch. Ctrl-C (KeyboardInterrupt) gives back what was reached. Raises
     TrainingError if the training or the validation loss is not finite.
@@ -81,7 +83,7 @@ def fit(
     reached = Reached()
     interrupted = False
     try:
-        _train(settings, dataset, precision, reached, on_epoch, on_batch, checkpoint)
+        _train(settings, dataset, precision, start, reached, on_epoch, on_batch, checkpoint)
     except BaseException as error:
         if not _is_interrupt(error):
             raise
@@ -93,6 +95,7 @@ def _train(
     settings: TrainSettings,
     dataset: Dataset,
     precision: str,
+    start: keras.Model | None,
     reached: Reached,
     on_epoch: Sequence[OnEpoch],
     on_batch: OnBatch,
@@ -103,6 +106,8 @@ def _train(
     train = TrainBatches(dataset, settings)
     validation = Batches(dataset, VALIDATION, networks.PREDICT_BATCH)
     model = networks.build(settings, precision=precision, to_train=True)
+    if start:
+        networks.begin_with(model, start, settings.start)
     model.compile(
         optimizer=make_optimizer(settings, steps=settings.epochs * len(train)),
         loss=make_loss(settings),

@@ -8,18 +8,20 @@ import subprocess
 import threading
 import time
 from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from pipeline import InputError, TrainingError, dataset, records, tracking
-from pipeline.dataset import CLASSES, Dataset, Faces, assemble, save
+from pipeline import InputError, TrainingError, dataset, networks, records, tracking
+from pipeline.dataset import CLASSES, TEST, TRAIN, Dataset, Faces, assemble, save, unseen
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
 from pipeline.settings import (
@@ -316,6 +318,46 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     again_elsewhere = elsewhere.rename(store / "again elsewhere")
     tested = get(evaluate(EvaluateSettings(resumed, data=str(again_elsewhere))))
     assert "test_accuracy_unseen" in tested.data.metrics
+
+
+def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
+    data: str, dataset: Dataset, faces: Faces, store: Path
+) -> None:
+    first = train(quick(data, network="compact", views="flip"))
+    other = assemble(faces, source="drawn", policy="report", seed=1)
+    save(other, store / "split otherwise")
+    at_rest = quick(
+        str(store / "split otherwise"), network="compact", views="flip", lr=1e-9, epochs=1
+    )
+    second = train(replace(at_rest, start=first))
+    before, after = (networks.load(records.model_file(run)[0]) for run in (first, second))
+    for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
+        np.testing.assert_allclose(new, old, atol=1e-5)
+    assert get(second).data.tags["start_trained_by"] == first
+
+    # What it had learnt before counts as seen, also where the last training did not have it.
+    evaluated = evaluate(EvaluateSettings(second))
+    predictions = mlflow.artifacts.load_text(f"runs:/{evaluated}/predictions.csv")
+    learnt = np.concatenate([made.part(TRAIN)[0] for made in (dataset, other)])
+    is_unseen = unseen(other.part(TEST)[0], learnt)
+    assert pd.read_csv(StringIO(predictions))["unseen"].tolist() == is_unseen.tolist()
+    assert is_unseen.sum() < unseen(other.part(TEST)[0], other.part(TRAIN)[0]).sum()
+
+    with pytest.raises(InputError, match=f"start={first}: another network than strong of this"):
+        train(replace(at_rest, network="strong", start=first))
+
+
+def test_a_training_that_began_with_a_file_goes_on_without_it(
+    data: str, capsys: pytest.CaptureFixture[str], store: Path
+) -> None:
+    file = store / "given.keras"
+    file.write_bytes(records.model_file(train(quick(data)))[0].read_bytes())
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, start=str(file)))
+    file.unlink()
+    resumed = train(TrainSettings(resume=stopped))
+    assert get(resumed).data.params["start"] == str(file)
+    evaluate(EvaluateSettings(resumed))
+    assert "which faces this network was trained on is unknown" in capsys.readouterr().out
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
