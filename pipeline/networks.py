@@ -27,18 +27,19 @@ def build(settings: Training, *, precision: str, to_train: bool = False) -> kera
 
     `precision` is float32 or bfloat16; in bfloat16 the variables and the softmax stay float32.
     All but `report` take faces of any size. `to_train` takes a quicker batch normalisation, which a
-    file for others must not hold; the weights are the same ones in the same order.
+    file for others must not hold, and keeps the answers of several branches apart: (N, branches,
+    7). The weights are the same ones in the same order.
     """
     normalise = FusedBatchNormalization if to_train else layers.BatchNormalization
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
-        return NETWORKS[settings.network](settings, normalise)
+        return NETWORKS[settings.network](settings, normalise, apart=to_train)
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def report(settings: Training, normalise: Normalise) -> keras.Model:
+def report(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Model:
     """The report's CNN (its "Data Model Summary"): 5,810,183 parameters, 4,992 not trainable.
 
     Dropout rates and L2 are not in the report. Its SGD run ends at a test loss of 9.5, which needs
@@ -91,24 +92,33 @@ def report(settings: Training, normalise: Normalise) -> keras.Model:
     )
 
 
-def compact(settings: Training, normalise: Normalise) -> keras.Model:
+def compact(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Model:
     """For a laptop: 0.80M parameters, 63 million multiply-adds a face."""
-    return _residual(settings, normalise, stem=32, stages=((64, 0), (128, 1), (192, 1)))
+    stages = ((64, 0), (128, 1), (192, 1))
+    return _residual(settings, normalise, stem=32, stages=stages, apart=apart)
 
 
-def strong(settings: Training, normalise: Normalise) -> keras.Model:
+def strong(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Model:
     """For a GPU or a night: 2.11M parameters, 197 million multiply-adds a face."""
-    return _residual(settings, normalise, stem=48, stages=((96, 1), (192, 1), (320, 1)))
+    stages = ((96, 1), (192, 1), (320, 1))
+    return _residual(settings, normalise, stem=48, stages=stages, apart=apart)
 
 
 def _residual(
-    settings: Training, normalise: Normalise, *, stem: int, stages: tuple[tuple[int, int], ...]
+    settings: Training,
+    normalise: Normalise,
+    *,
+    stem: int,
+    stages: tuple[tuple[int, int], ...],
+    apart: bool,
 ) -> keras.Model:
     """A residual network (He et al. 2016) of few, wide convolutions, which a CPU does fastest.
 
     Each face is normalised by its own mean and deviation: light and contrast say nothing of what
     it feels. The stem halves the sides; each of `stages` is a convolution and a number of residual
-    ones, with the sides halved again between two stages.
+    ones, with the sides halved again between two stages. After the first, `branches` go their own
+    ways (Lee et al. 2015, "Why M heads are better than one"): an ensemble that shares what costs
+    most to compute and differs least.
     """
     penalty = keras.regularizers.L2(settings.l2) if settings.l2 else None
 
@@ -124,17 +134,26 @@ def _residual(
         )(x)
         return layers.ReLU()(normalise()(x))
 
-    faces = keras.Input((None, None, 1))
-    x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(faces)
-    x = convolve(x, stem, side=settings.kernel + 2, strides=2)
-    for number, (channels, blocks) in enumerate(stages):
-        if number:
-            x = layers.MaxPooling2D()(x)
+    def stage(x: Any, channels: int, blocks: int) -> Any:
         x = convolve(x, channels)
         for _ in range(blocks):
             x = layers.Add()([x, convolve(x, channels)])
-    x = layers.Dropout(settings.dropout)(layers.GlobalAveragePooling2D()(x))
-    scores = layers.Dense(len(CLASSES), activation="softmax", dtype="float32")(x)
+        return x
+
+    def branch(x: Any) -> Any:
+        for channels, blocks in stages[1:]:
+            x = stage(layers.MaxPooling2D()(x), channels, blocks)
+        x = layers.Dropout(settings.dropout)(layers.GlobalAveragePooling2D()(x))
+        return layers.Dense(len(CLASSES), activation="softmax", dtype="float32")(x)
+
+    faces = keras.Input((None, None, 1))
+    x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(faces)
+    x = convolve(x, stem, side=settings.kernel + 2, strides=2)
+    x = stage(x, *stages[0])
+    answers = [branch(x) for _ in range(settings.branches)]
+    scores = answers[0]
+    if settings.branches > 1:
+        scores = ops.stack(answers, axis=1) if apart else layers.Average(dtype="float32")(answers)
     return keras.Model(faces, scores, name=settings.network)
 
 

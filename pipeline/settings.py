@@ -116,6 +116,9 @@ class Training:
     """Factor on the channels of the convolutions; 1 is the published network."""
     kernel: int = 3
     """Side of the convolutions' kernels, in pixels, odd; 3 is the published network."""
+    branches: int = 1
+    """Ends of the network, each with its own weights from the second stage on and learning by
+    itself; their answers are averaged. 1 with network=report."""
     start: str = NONE
     """Trained network of the same `network`, `width` and `kernel` whose weights this one begins
     with: a train run's id, a model address or a .keras file; none draws them."""
@@ -176,6 +179,13 @@ class Training:
             "kernel",
             self.kernel,
             "odd, from 1 to 11",
+        )
+        _require(1 <= self.branches <= 8, "branches", self.branches, "from 1 to 8")
+        _require(
+            self.branches == 1 or self.network != "report",
+            "branches",
+            self.branches,
+            "1 with network=report, which has no stages",
         )
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
