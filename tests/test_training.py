@@ -54,8 +54,8 @@ def test_the_same_settings_give_bit_equal_weights_and_another_seed_does_not(
     [
         {"optimizer": "adam"},
         {"optimizer": "momentum"},
-        # Averaged weights, a schedule, every augmentation, and faces that grow after epoch 2.
-        {"network": "compact", "mixup": 0.2, "erase": 12, "grow_at": 0.5, "side": 24},
+        # Averaged weights, a schedule, every augmentation, faces that grow after epoch 2, branches.
+        {"network": "compact", "mixup": 0.2, "erase": 12, "side": 24, "branches": 2},
     ],
 )
 def test_an_interrupted_training_goes_on_to_the_same_result(
