@@ -66,13 +66,13 @@ def fit(
     """
     from pipeline import device, training
 
-    # A resumed training has its weights from the checkpoint.
-    begun = settings.start != NONE and settings.resume == NONE
-    start = _start(settings.start, run) if begun else None
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
     about = {f"device.{name}": value for name, value in asdict(computer).items()}
     run.tag(precision=precision, **about)
+    # A resumed training has its weights from the checkpoint.
+    begins_with = settings.start if settings.resume == NONE else NONE
+    start = _start(begins_with, run) if begins_with != NONE else None
     if self_test:
         device.self_test(precision)
     if settings.resume != NONE:
