@@ -31,6 +31,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     if len(labels) == 0:
         raise InputError(f"data={address}: this dataset has no face in {settings.split}")
     model = networks.load(file)
+    learnt, all_known = _learnt(trained_by, faces)
 
     with (
         tracking.record("evaluate", settings, parent=parent) as run,
@@ -41,10 +42,10 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
         looks = records.evaluations(digest)
         run.use_dataset(faces, address, context=settings.split)
         run.tag(model=settings.run, trained_by=trained_by or "unknown")
+        run.tag(learnt_all_known=all_known)
         run.tag(faces_digest=digest, earlier_looks=looks)  # this look counts from here on
         result = evaluation.evaluate(labels, networks.predict(model, images))
         run.log_metrics(evaluation.metrics(result, settings.split))
-        learnt, all_known = _learnt(trained_by, faces)
         unseen = dataset.unseen(images, learnt)
         if of_unseen := evaluation.subset(result, unseen):
             run.log_metrics({f"{settings.split}_accuracy_unseen": of_unseen.accuracy})
@@ -56,7 +57,7 @@ def evaluate(settings: EvaluateSettings, parent: "Run | None" = None) -> str:
     if of_unseen:
         print(f"without copies of training faces {evaluation.accuracy_text(of_unseen)}")
     if not all_known:
-        print("which faces this network was trained on is unknown: some may be among these")
+        print("not all faces that this network has learnt are known: some may be among these")
     print(f"the {settings.split} split of this dataset had been evaluated {looks} times before")
     print(f"evaluate run {run.id}")
     return run.id
@@ -91,7 +92,10 @@ def _learnt(trained_by: str | None, faces: "Dataset") -> "tuple[NDArray, bool]":
     learnt = own.part(dataset.TRAIN)[0]
     if "start_trained_by" not in tags:
         return learnt, True
-    earlier, all_known = _learnt(tags["start_trained_by"], faces)
+    try:
+        earlier, all_known = _learnt(tags["start_trained_by"], faces)
+    except InputError:  # its run was deleted, or its dataset is gone
+        return learnt, False
     return np.concatenate([learnt, earlier]), all_known
 
 

@@ -4,13 +4,13 @@ mlflow run . -e compare -P runs=ID,ID
 python -m search.compare --runs ID,ID,ID                   evaluate runs, or evaluated train runs
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline import InputError, command
-from pipeline.settings import CompareSettings
+from pipeline.settings import CompareSettings, TrainSettings
 
 if TYPE_CHECKING:
     from search.paired import Candidate
@@ -57,12 +57,18 @@ def _candidate(run_id: str, ids: list[str]) -> "Candidate":
         trained = records.get(trained_by, "train")
     if run.info.status != "FINISHED":
         raise InputError(f"run {run_id} has not finished (it is {run.info.status})")
+    settings = dict(trained.data.params)
+    if trained.data.tags["step"] == "train":
+        # A setting that is younger than the run had what is now its default there.
+        settings = {n: str(v) for n, v in asdict(TrainSettings()).items()} | settings
+    is_known = str(run.data.tags["trained_by"] != "unknown")  # for runs older than the tag
     return Candidate(
         name="ABCDEFGHIJKLMNOPQRSTUVWXYZ"[ids.index(run_id) % 26],
-        settings=dict(trained.data.params),
+        settings=settings,
         run=run_id,
         digest=run.data.tags["faces_digest"],
         split=run.data.params["split"],
+        all_known=run.data.tags.get("learnt_all_known", is_known) == "True",
         predictions=read_predictions(run.info.run_id),
     )
 

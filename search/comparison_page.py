@@ -36,7 +36,7 @@ def render(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: int
 <style>{STYLE}</style></head><body>
 <h1>{len(candidates)} networks on the same {faces:,} {split} faces</h1>
 <p>Digest {escape(digest)}. All were shown exactly the same faces, so each pair is tested face by
-face. {_without(left_out)}</p>
+face. {_without(left_out)} {_unsure(candidates)}</p>
 <ul>{sentences}</ul>
 <h2>Accuracy</h2>
 {_accuracy_table(candidates)}
@@ -66,7 +66,8 @@ def as_text(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: in
             f"(95 % interval {low:.1%} to {high:.1%})  {candidate.run}  "
             f"{_difference(candidate, candidates)}"
         )
-    return "\n".join([*lines, *_sentences(candidates, pairs), _without(left_out)]).rstrip()
+    notes = [note for note in (_without(left_out), _unsure(candidates)) if note]
+    return "\n".join([*lines, *_sentences(candidates, pairs), *notes])
 
 
 def _without(left_out: int) -> str:
@@ -75,6 +76,11 @@ def _without(left_out: int) -> str:
     return (
         f"{left_out:,} more were left out: one of the networks was trained on them, or on copies."
     )
+
+
+def _unsure(candidates: Sequence[Candidate]) -> str:
+    names = " and ".join(candidate.name for candidate in candidates if not candidate.all_known)
+    return f"Not all faces that {names} learnt are known: some may be among these." if names else ""
 
 
 def _sentences(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> list[str]:

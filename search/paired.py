@@ -40,6 +40,7 @@ class Candidate:
     """A network that is compared: how it is called, how it was trained, what it predicted.
 
     `digest` is that of the faces it was measured on, however the rest of their dataset is split.
+    `all_known` says whether all faces that it has learnt are.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Candidate:
     run: str
     digest: str
     split: str
+    all_known: bool
     predictions: Predictions
 
 

@@ -1,6 +1,8 @@
 """Comparing networks: a verdict only where the same faces give one."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +46,24 @@ def record_evaluation(
     digest: str = "d1",
     faces: str = "f1",
     trained_on: int = 0,
+    **tags: object,
 ) -> str:
     """An evaluate run of a train run's network, as `pipeline.evaluate` leaves it.
 
     The network was trained on copies of the first `trained_on` faces.
     """
     with tracking.record("evaluate", EvaluateSettings(train_run)) as run:
-        run.tag(trained_by=train_run, dataset_digest=digest, faces_digest=faces)
+        run.tag(trained_by=train_run, dataset_digest=digest, faces_digest=faces, **tags)
         result = evaluation.evaluate(LABELS, predictions(wrong, seed))
         unseen = np.arange(FACES) >= trained_on
         run.log_text(evaluation.predictions_csv(result, unseen), "predictions.csv")
     return run.id
+
+
+def forget_param(run_id: str, name: str) -> None:
+    """Leave a run as it was on record before the param existed."""
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("delete from params where run_uuid = ? and key = ?", (run_id, name))
 
 
 def page_of(run_id: str) -> str:
@@ -113,6 +122,31 @@ def test_faces_that_one_network_was_trained_on_are_left_out(
     knows_all = record_evaluation(trained[0], 100, trained_on=FACES)
     with pytest.raises(InputError, match="each of these test faces is one that"):
         compare.compare(CompareSettings(f"{knows_all},{does_not}"))
+
+
+def test_what_a_network_may_have_learnt_before_is_said(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = [record_training(lr=0.001), record_training(lr=0.002, start="given.keras")]
+    runs = [
+        record_evaluation(trained[0], 100, learnt_all_known=True),
+        record_evaluation(trained[1], 50, learnt_all_known=False),
+    ]
+    run_id = compare.compare(CompareSettings(",".join(runs)))
+    warning = "Not all faces that B learnt are known: some may be among these."
+    assert warning in capsys.readouterr().out
+    assert warning in page_of(run_id)
+
+
+def test_a_setting_that_is_younger_than_a_run_makes_no_difference(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = record_training(), record_training(lr=0.002)
+    runs = [record_evaluation(run, 100) for run in (old, new)]
+    forget_param(old, "branches")
+    assert "branches" not in records.get(old, "train").data.params
+    compare.compare(CompareSettings(",".join(runs)))
+    assert "branches" not in capsys.readouterr().out
 
 
 def test_networks_that_saw_different_faces_are_not_compared(store: Path) -> None:

@@ -343,7 +343,12 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
     assert pd.read_csv(StringIO(predictions))["unseen"].tolist() == is_unseen.tolist()
     assert is_unseen.sum() < unseen(other.part(TEST)[0], other.part(TRAIN)[0]).sum()
 
-    with pytest.raises(InputError, match=f"start={first}: another network than strong of this"):
+    # Where those faces are gone, it says that it does not know them all.
+    Path(data).rename(store / "gone")
+    evaluated = evaluate(EvaluateSettings(second))
+    assert get(evaluated).data.tags["learnt_all_known"] == "False"
+
+    with pytest.raises(InputError, match=f"start={first}: another network than strong of"):
         train(replace(at_rest, network="strong", start=first))
 
 
@@ -357,7 +362,7 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     resumed = train(TrainSettings(resume=stopped))
     assert get(resumed).data.params["start"] == str(file)
     evaluate(EvaluateSettings(resumed))
-    assert "which faces this network was trained on is unknown" in capsys.readouterr().out
+    assert "not all faces that this network has learnt are known" in capsys.readouterr().out
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
