@@ -34,12 +34,16 @@ def build(settings: Training, *, precision: str, to_train: bool = False) -> kera
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
-        return NETWORKS[settings.network](settings, normalise, apart=to_train)
+        model = NETWORKS[settings.network](settings, normalise)
     finally:
         keras.config.set_dtype_policy(policy)
+    if to_train and settings.branches > 1:
+        answers = model.layers[-1].input  # of the layer that averages them
+        model = keras.Model(model.input, ops.stack(answers, axis=1), name=model.name)
+    return model
 
 
-def report(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Model:
+def report(settings: Training, normalise: Normalise) -> keras.Model:
     """The report's CNN (its "Data Model Summary"): 5,810,183 parameters, 4,992 not trainable.
 
     Dropout rates and L2 are not in the report. Its SGD run ends at a test loss of 9.5, which needs
@@ -92,25 +96,18 @@ def report(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Mo
     )
 
 
-def compact(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Model:
+def compact(settings: Training, normalise: Normalise) -> keras.Model:
     """For a laptop: 0.80M parameters, 63 million multiply-adds a face."""
-    stages = ((64, 0), (128, 1), (192, 1))
-    return _residual(settings, normalise, stem=32, stages=stages, apart=apart)
+    return _residual(settings, normalise, stem=32, stages=((64, 0), (128, 1), (192, 1)))
 
 
-def strong(settings: Training, normalise: Normalise, *, apart: bool) -> keras.Model:
+def strong(settings: Training, normalise: Normalise) -> keras.Model:
     """For a GPU or a night: 2.11M parameters, 197 million multiply-adds a face."""
-    stages = ((96, 1), (192, 1), (320, 1))
-    return _residual(settings, normalise, stem=48, stages=stages, apart=apart)
+    return _residual(settings, normalise, stem=48, stages=((96, 1), (192, 1), (320, 1)))
 
 
 def _residual(
-    settings: Training,
-    normalise: Normalise,
-    *,
-    stem: int,
-    stages: tuple[tuple[int, int], ...],
-    apart: bool,
+    settings: Training, normalise: Normalise, *, stem: int, stages: tuple[tuple[int, int], ...]
 ) -> keras.Model:
     """A residual network (He et al. 2016) of few, wide convolutions, which a CPU does fastest.
 
@@ -151,9 +148,7 @@ def _residual(
     x = convolve(x, stem, side=settings.kernel + 2, strides=2)
     x = stage(x, *stages[0])
     answers = [branch(x) for _ in range(settings.branches)]
-    scores = answers[0]
-    if settings.branches > 1:
-        scores = ops.stack(answers, axis=1) if apart else layers.Average(dtype="float32")(answers)
+    scores = layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
     return keras.Model(faces, scores, name=settings.network)
 
 
@@ -225,8 +220,8 @@ def begin_with(model: keras.Model, start: keras.Model, address: str) -> None:
     weights = (inner[0] if inner else start).weights
     if [weight.shape for weight in weights] != [weight.shape for weight in model.weights]:
         raise InputError(
-            f"start={address}: another network than {model.name} of this width and kernel; "
-            "give network=, width= and kernel= as they were in its training"
+            f"start={address}: another network than {model.name} of this width, kernel and "
+            "branches; give network=, width=, kernel= and branches= as they were in its training"
         )
     set_state(model.weights, get_state(weights))
 

@@ -209,7 +209,7 @@ def recorded_settings(run: Run, settings_class: type[Settings]) -> dict[str, Any
     return {
         name: params[name].lower() == "true"
         if isinstance(value, bool)
-        else type(value)(params[name])
+        else type(value)(_unquoted(params[name]))
         for name, value in defaults.items()
         if name in params
     }
@@ -271,7 +271,11 @@ def without_password(address: str) -> str:
 
 def says(recorded: str, value: object) -> bool:
     """Whether a param as `mlflow run` logs it (2e-4, or 'a path' in quotes) stands for `value`."""
-    text = "".join(shlex.split(recorded))
+    text = _unquoted(recorded)
     if isinstance(value, bool):
         return text.lower() == str(value).lower()
     return text == str(value) or (isinstance(value, float) and float(text) == value)
+
+
+def _unquoted(recorded: str) -> str:
+    return "".join(shlex.split(recorded))

@@ -117,11 +117,11 @@ class Training:
     kernel: int = 3
     """Side of the convolutions' kernels, in pixels, odd; 3 is the published network."""
     branches: int = 1
-    """Ends of the network, each with its own weights from the second stage on and learning by
-    itself; their answers are averaged. 1 with network=report."""
+    """Ends of the network, 1 to 8: each has its own weights from the second stage on and its own
+    loss; their answers are averaged. The report's network has 1."""
     start: str = NONE
-    """Trained network of the same `network`, `width` and `kernel` whose weights this one begins
-    with: a train run's id, a model address or a .keras file; none draws them."""
+    """Trained network of the same `network`, `width`, `kernel` and `branches` whose weights this
+    one begins with: a train run's id, a model address or a .keras file; none draws them."""
     flip: Switch = False
     """Mirror each training face in every other epoch."""
     shift: int = 0

@@ -70,13 +70,13 @@ def fit(
     precision = device.choose_precision(settings.precision, computer)
     about = {f"device.{name}": value for name, value in asdict(computer).items()}
     run.tag(precision=precision, **about)
-    # A resumed training has its weights from the checkpoint.
-    begins_with = settings.start if settings.resume == NONE else NONE
-    start = _start(begins_with, run) if begins_with != NONE else None
     if self_test:
         device.self_test(precision)
+    start = None
     if settings.resume != NONE:
-        _take_over(settings.resume, faces, run)
+        _take_over(settings.resume, faces, run)  # and with the checkpoint its weights
+    elif settings.start != NONE:
+        start = _load_start(settings.start, run)
     recording = 0.0
 
     def record(epoch: int, logs: dict[str, float]) -> None:
@@ -96,7 +96,7 @@ def fit(
         run.log_metrics({"recording_seconds": recording})
 
 
-def _start(address: str, run: "Run") -> "keras.Model":
+def _load_start(address: str, run: "Run") -> "keras.Model":
     """The network to begin with; which file it was, and who trained it, is put on record."""
     from pipeline import networks, records
 

@@ -106,7 +106,7 @@ def _train(
     train = TrainBatches(dataset, settings)
     validation = Batches(dataset, VALIDATION, networks.PREDICT_BATCH)
     model = networks.build(settings, precision=precision, to_train=True)
-    if start:
+    if start is not None:
         networks.begin_with(model, start, settings.start)
     model.compile(
         optimizer=make_optimizer(settings, steps=settings.epochs * len(train)),

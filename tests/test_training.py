@@ -296,6 +296,9 @@ def test_branches_learn_by_themselves_and_answer_together(dataset: Dataset) -> N
     answers = apart.predict(images, verbose=0)
     assert fitted.model is not None
     together = networks.predict(fitted.model, images)
+    again = networks.build(settings, precision="float32")
+    networks.begin_with(again, fitted.model, "none")
+    np.testing.assert_array_equal(networks.predict(again, images), together)
     np.testing.assert_allclose(together, answers.mean(axis=1), atol=1e-6)
     assert not np.allclose(answers[:, 0], answers[:, 1], atol=1e-3)
 
