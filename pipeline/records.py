@@ -278,4 +278,6 @@ def says(recorded: str, value: object) -> bool:
 
 
 def _unquoted(recorded: str) -> str:
-    return "".join(shlex.split(recorded))
+    """A param as it was given: `mlflow run` puts quotes around one with a blank or the like."""
+    is_quoted = len(recorded) > 1 and recorded[0] == recorded[-1] == "'"
+    return "".join(shlex.split(recorded)) if is_quoted else recorded

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -355,11 +356,12 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
 def test_a_training_that_began_with_a_file_goes_on_without_it(
     data: str, capsys: pytest.CaptureFixture[str], store: Path
 ) -> None:
-    file = store / "given.keras"
+    file = store / "o'brien's network.keras"
     file.write_bytes(records.model_file(train(quick(data)))[0].read_bytes())
     stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, start=str(file)))
     file.unlink()
-    resumed = train(TrainSettings(resume=stopped))
+    assert records.says(shlex.quote(str(file)), str(file)), "as `mlflow run` puts it on record"
+    resumed = train(TrainSettings(resume=stopped, start=str(file)))
     assert get(resumed).data.params["start"] == str(file)
     evaluate(EvaluateSettings(resumed))
     assert "not all faces that this network has learnt are known" in capsys.readouterr().out
