@@ -1,6 +1,7 @@
 """Keras networks by name. All take raw grey levels 0-255, (N, 48, 48, 1), and scale them inside."""
 
 import itertools
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ Normalise = Callable[[], layers.Layer]
 PREDICT_BATCH = 256
 CROP_MARGIN = 4
 """Pixels by which the sides of the ten crops are shorter than a face's."""
+TURN = 10.0
+"""Degrees by which a face is turned, to either side, in the views of that name."""
 
 
 def build(settings: Training, *, precision: str, to_train: bool = False) -> keras.Model:
@@ -178,6 +181,7 @@ def with_views(model: keras.Model, views: ViewsName) -> keras.Model:
 
     flip: the face and its mirror image. ten: five crops that leave out CROP_MARGIN rows and
     columns, at the corners and in the middle, and their mirror images (Krizhevsky et al. 2012).
+    turned: the face, the face turned by TURN degrees to either side, and their mirror images.
     """
     if views == "one" and model.input_shape[1:] == (SIDE, SIDE, 1):
         return model
@@ -190,11 +194,23 @@ def with_views(model: keras.Model, views: ViewsName) -> keras.Model:
             layers.Cropping2D(((top, CROP_MARGIN - top), (left, CROP_MARGIN - left)))(face)
             for top, left in [(middle, middle), *corners]
         ]
+    if views == "turned":
+        seen += [_turned(face, degrees) for degrees in (-TURN, TURN)]
     if views != "one":
         seen += [ops.flip(view, axis=2) for view in seen]
     answers = [model(view) for view in seen]
     average = layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
     return keras.Model(face, average, name=f"{model.name}_{views}")
+
+
+def _turned(faces: Any, degrees: float) -> Any:
+    """`faces` (N, 48, 48, 1) turned clockwise about their middle; borders repeat outwards."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    middle = (SIDE - 1) / 2
+    across, down = (1 - cosine) * middle - sine * middle, (1 - cosine) * middle + sine * middle
+    move = np.array([[cosine, sine, across, -sine, cosine, down, 0, 0]], np.float32)
+    each = ops.ones_like(faces[:, 0, 0]) * move  # JAX wants a move for each face
+    return ops.image.affine_transform(faces, each, interpolation="bilinear", fill_mode="nearest")
 
 
 def load(file: Path) -> keras.Model:

@@ -18,7 +18,7 @@ NetworkName = Literal["report", "compact", "strong"]
 OptimizerName = Literal["adam", "sgd", "momentum", "adamw", "rmsprop"]
 LossName = Literal["cross_entropy", "dice", "focal"]
 ScheduleName = Literal["constant", "cosine", "one_cycle"]
-ViewsName = Literal["one", "flip", "ten"]
+ViewsName = Literal["one", "flip", "ten", "turned"]
 KeepName = Literal["best", "last"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SplitName = Literal["train", "validation", "test"]
@@ -139,7 +139,8 @@ class Training:
     grow_at: float = 0.5
     """Share of the epochs after which faces of a smaller `side` are trained at full size."""
     views: ViewsName = "one"
-    """What the kept network averages over: the face, its mirror image too, or ten crops."""
+    """What the kept network averages over: the face, its mirror image too, ten crops, or the face,
+    as it is and turned to either side, and the mirror images of the three."""
     keep: KeepName = "best"
     """Epoch whose weights are kept: the best by validation accuracy, or the last, for a learning
     rate that falls to 0: then validation chooses nothing, and its accuracy flatters less."""

@@ -7,6 +7,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipeline import InputError, networks
 from pipeline.dataset import CLASSES, Dataset
@@ -165,9 +166,12 @@ def test_a_kept_network_averages_its_views_and_loads_without_our_code(
         faces[:, top : top + 44, left : left + 44]
         for top, left in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))
     ]
-    seen = {"one": [faces], "flip": [faces, faces[:, :, ::-1]]}.get(views) or [
-        view for crop in crops for view in (crop, crop[:, :, ::-1])
+    turned = [
+        ndimage.rotate(faces.astype(np.float32), degrees, (1, 2), False, order=1, mode="nearest")
+        for degrees in (0, -networks.TURN, networks.TURN)
     ]
+    unmirrored = {"one": [faces], "flip": [faces], "ten": crops, "turned": turned}[views]
+    seen = unmirrored + ([] if views == "one" else [view[:, :, ::-1] for view in unmirrored])
     expected = np.mean([networks.predict(core, view) for view in seen], axis=0)
     assert answers == pytest.approx(expected, abs=1e-5)
     if views != "one":
