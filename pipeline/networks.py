@@ -30,20 +30,15 @@ def build(settings: Training, *, precision: str, to_train: bool = False) -> kera
 
     `precision` is float32 or bfloat16; in bfloat16 the variables and the softmax stay float32.
     All but `report` take faces of any size. `to_train` takes a quicker batch normalisation, which a
-    file for others must not hold, and keeps the answers of several branches apart: (N, branches,
-    7). The weights are the same ones in the same order.
+    file for others must not hold; the weights are the same ones in the same order.
     """
     normalise = FusedBatchNormalization if to_train else layers.BatchNormalization
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
-        model = NETWORKS[settings.network](settings, normalise)
+        return NETWORKS[settings.network](settings, normalise)
     finally:
         keras.config.set_dtype_policy(policy)
-    if to_train and settings.branches > 1:
-        answers = model.layers[-1].input  # of the layer that averages them
-        model = keras.Model(model.input, ops.stack(answers, axis=1), name=model.name)
-    return model
 
 
 def report(settings: Training, normalise: Normalise) -> keras.Model:
@@ -116,9 +111,7 @@ def _residual(
 
     Each face is normalised by its own mean and deviation: light and contrast say nothing of what
     it feels. The stem halves the sides; each of `stages` is a convolution and a number of residual
-    ones, with the sides halved again between two stages. After the first, `branches` go their own
-    ways (Lee et al. 2015, "Why M heads are better than one"): an ensemble that shares what costs
-    most to compute and differs least.
+    ones, with the sides halved again between two stages.
     """
     penalty = keras.regularizers.L2(settings.l2) if settings.l2 else None
 
@@ -134,24 +127,17 @@ def _residual(
         )(x)
         return layers.ReLU()(normalise()(x))
 
-    def stage(x: Any, channels: int, blocks: int) -> Any:
-        x = convolve(x, channels)
-        for _ in range(blocks):
-            x = layers.Add()([x, convolve(x, channels)])
-        return x
-
-    def branch(x: Any) -> Any:
-        for channels, blocks in stages[1:]:
-            x = stage(layers.MaxPooling2D()(x), channels, blocks)
-        x = layers.Dropout(settings.dropout)(layers.GlobalAveragePooling2D()(x))
-        return layers.Dense(len(CLASSES), activation="softmax", dtype="float32")(x)
-
     faces = keras.Input((None, None, 1))
     x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(faces)
     x = convolve(x, stem, side=settings.kernel + 2, strides=2)
-    x = stage(x, *stages[0])
-    answers = [branch(x) for _ in range(settings.branches)]
-    scores = layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
+    for number, (channels, blocks) in enumerate(stages):
+        if number:
+            x = layers.MaxPooling2D()(x)
+        x = convolve(x, channels)
+        for _ in range(blocks):
+            x = layers.Add()([x, convolve(x, channels)])
+    x = layers.Dropout(settings.dropout)(layers.GlobalAveragePooling2D()(x))
+    scores = layers.Dense(len(CLASSES), activation="softmax", dtype="float32")(x)
     return keras.Model(faces, scores, name=settings.network)
 
 
@@ -236,8 +222,8 @@ def begin_with(model: keras.Model, start: keras.Model, address: str) -> None:
     weights = (inner[0] if inner else start).weights
     if [weight.shape for weight in weights] != [weight.shape for weight in model.weights]:
         raise InputError(
-            f"start={address}: another network than {model.name} of this width, kernel and "
-            "branches; give network=, width=, kernel= and branches= as they were in its training"
+            f"start={address}: another network than {model.name} of this width and kernel; "
+            "give network=, width= and kernel= as they were in its training"
         )
     set_state(model.weights, get_state(weights))
 

@@ -61,42 +61,12 @@ def make_optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer
 
 
 def make_loss(settings: Training) -> keras.losses.Loss:
-    loss = _loss_of_one(settings)
-    return LossOfBranches(loss) if settings.branches > 1 else loss
-
-
-def make_accuracy(settings: Training) -> keras.metrics.Metric:
-    """The share of faces whose answer, averaged over the branches, is right."""
-    if settings.branches == 1:
-        return keras.metrics.CategoricalAccuracy(name="accuracy")
-    return keras.metrics.MeanMetricWrapper(_accuracy_of_branches, name="accuracy")
-
-
-def _accuracy_of_branches(y_true: Any, y_pred: Any) -> Any:
-    return keras.metrics.categorical_accuracy(y_true, ops.mean(y_pred, axis=1))
-
-
-class LossOfBranches(keras.losses.Loss):
-    """The mean of the branches' own losses, for answers (N, branches, 7). The loss of their mean
-    would let one branch rely on another."""
-
-    def __init__(self, loss: keras.losses.Loss) -> None:
-        super().__init__(name=loss.name, reduction="sum")
-        self.loss = loss
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        branches = range(y_pred.shape[1])
-        return sum(self.loss(y_true, y_pred[:, branch]) for branch in branches) / len(branches)
-
-
-def _loss_of_one(settings: Training) -> keras.losses.Loss:
     smoothing = settings.label_smoothing
     match settings.loss:
         case "cross_entropy":
             return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
-        case (
-            "focal"
-        ):  # Lin et al. 2017, with their gamma of 2; Keras' alpha of 0.25 scales all classes
+        case "focal":
+            # Lin et al. 2017, with their gamma of 2; Keras' alpha of 0.25 scales all classes.
             return keras.losses.CategoricalFocalCrossentropy(label_smoothing=smoothing)
         case "dice":
             return SoftDice(smoothing)

@@ -116,12 +116,9 @@ class Training:
     """Factor on the channels of the convolutions; 1 is the published network."""
     kernel: int = 3
     """Side of the convolutions' kernels, in pixels, odd; 3 is the published network."""
-    branches: int = 1
-    """Ends of the network, 1 to 8: each has its own weights from the second stage on and its own
-    loss; their answers are averaged. The report's network has 1."""
     start: str = NONE
-    """Trained network of the same `network`, `width`, `kernel` and `branches` whose weights this
-    one begins with: a train run's id, a model address or a .keras file; none draws them."""
+    """Trained network of the same `network`, `width` and `kernel` whose weights this one begins
+    with: a train run's id, a model address or a .keras file; none draws them."""
     flip: Switch = False
     """Mirror each training face in every other epoch."""
     shift: int = 0
@@ -180,13 +177,6 @@ class Training:
             "kernel",
             self.kernel,
             "odd, from 1 to 11",
-        )
-        _require(1 <= self.branches <= 8, "branches", self.branches, "from 1 to 8")
-        _require(
-            self.branches == 1 or self.network != "report",
-            "branches",
-            self.branches,
-            "1 with network=report, which has no stages",
         )
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline import InputError, TrainingError, lifetime, networks
 from pipeline.batches import Batches, TrainBatches
 from pipeline.dataset import VALIDATION, Dataset
-from pipeline.optimization import make_accuracy, make_loss, make_optimizer
+from pipeline.optimization import make_loss, make_optimizer
 from pipeline.settings import KeepName, Training, TrainSettings
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -111,7 +111,7 @@ def _train(
     model.compile(
         optimizer=make_optimizer(settings, steps=settings.epochs * len(train)),
         loss=make_loss(settings),
-        metrics=[make_accuracy(settings)],
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]

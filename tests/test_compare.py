@@ -143,10 +143,10 @@ def test_a_setting_that_is_younger_than_a_run_makes_no_difference(
 ) -> None:
     old, new = record_training(), record_training(lr=0.002)
     runs = [record_evaluation(run, 100) for run in (old, new)]
-    forget_param(old, "branches")
-    assert "branches" not in records.get(old, "train").data.params
+    forget_param(old, "start")
+    assert "start" not in records.get(old, "train").data.params
     compare.compare(CompareSettings(",".join(runs)))
-    assert "branches" not in capsys.readouterr().out
+    assert "start" not in capsys.readouterr().out
 
 
 def test_networks_that_saw_different_faces_are_not_compared(store: Path) -> None:

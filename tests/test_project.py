@@ -65,7 +65,7 @@ def of_the_network() -> set[str]:
     """Settings whose default depends on the network."""
     plain = asdict(settings.Training())
     recipes = [asdict(settings.recipe(settings.Training, name)) for name in settings.RECIPES]
-    shape = {"width", "kernel", "branches"}
+    shape = {"width", "kernel"}
     others = {"momentum", "loss", "rotate", "erase", "mixup", "grow_at"}
     of_a_recipe = {name for name in plain if any(r[name] != plain[name] for r in recipes)}
     return (shape | others | of_a_recipe) - {"network"}

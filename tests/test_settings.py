@@ -16,7 +16,6 @@ from tests.conftest import Command
         ("lr", float("nan")), ("lr", float("inf")), ("momentum", 1.0), ("dropout", 1.0),
         ("label_smoothing", -0.1), ("l2", float("nan")), ("weight_decay", -1.0), ("kernel", 4),
         ("width", 0.0), ("patience", -1), ("threads", -1), ("seed", -1), ("views", "ten"),
-        ("branches", 0), ("branches", 2),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(name: str, value: float | str) -> None:

@@ -54,8 +54,8 @@ def test_the_same_settings_give_bit_equal_weights_and_another_seed_does_not(
     [
         {"optimizer": "adam"},
         {"optimizer": "momentum"},
-        # Averaged weights, a schedule, every augmentation, faces that grow after epoch 2, branches.
-        {"network": "compact", "mixup": 0.2, "erase": 12, "side": 24, "branches": 2},
+        # Averaged weights, a schedule, every augmentation, faces that grow after epoch 2.
+        {"network": "compact", "mixup": 0.2, "erase": 12, "side": 24},
     ],
 )
 def test_an_interrupted_training_goes_on_to_the_same_result(
@@ -284,27 +284,3 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing(
 def test_the_schedule_ends_with_the_last_epoch(dataset: Dataset) -> None:
     rates = [x["learning_rate"] for x in fit(dataset, network="compact", epochs=4).history]
     assert rates[0] > rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-9)
-
-
-def test_branches_learn_by_themselves_and_answer_together(dataset: Dataset) -> None:
-    options = {"network": "compact", "views": "one", "side": 48, "averaging": 0.0, "width": 0.2}
-    fitted = fit(dataset, **options, branches=2, epochs=2)
-    settings = replace(recipe(TrainSettings, "compact"), width=0.2, branches=2)
-    apart = networks.build(settings, precision="float32", to_train=True)
-    networks.set_state(apart.weights, weights(fitted))
-    images, labels = dataset.part(VALIDATION)
-    answers = apart.predict(images, verbose=0)
-    assert fitted.model is not None
-    together = networks.predict(fitted.model, images)
-    again = networks.build(settings, precision="float32")
-    networks.begin_with(again, fitted.model, "none")
-    np.testing.assert_array_equal(networks.predict(again, images), together)
-    np.testing.assert_allclose(together, answers.mean(axis=1), atol=1e-6)
-    assert not np.allclose(answers[:, 0], answers[:, 1], atol=1e-3)
-
-    # What validation says is of both: their answer's accuracy, and the mean of their losses.
-    said = fitted.history[-1]
-    assert said["val_accuracy"] == pytest.approx((together.argmax(1) == labels).mean())
-    targets = np.eye(7)[labels] * 0.9 + 0.1 / 7
-    losses = -(targets[:, None] * np.log(np.clip(answers, 1e-7, 1))).sum(axis=2).mean()
-    assert said["val_loss"] == pytest.approx(losses, rel=1e-4)
