@@ -245,6 +245,7 @@ RECIPES["strong"] = RECIPES["compact"] | {
     "zoom": 0.15,
     "rotate": 15.0,
     "mixup": 0.2,
+    "views": "turned",
 }
 """What suits a network, where it differs from the defaults above; docs/training.md says why."""
 
