@@ -4,6 +4,7 @@ import itertools
 import math
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ Normalise = Callable[[], layers.Layer]
 PREDICT_BATCH = 256
 CROP_MARGIN = 4
 """Pixels by which the sides of the ten crops are shorter than a face's."""
+RECALIBRATION_BATCH = 32
+"""Faces at a time, of which there are up to ten views."""
 TURN = 10.0
 """Degrees by which a face is turned, to either side, in the views of that name."""
 
@@ -163,30 +166,56 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 def with_views(model: keras.Model, views: ViewsName) -> keras.Model:
-    """`model` for faces (N, 48, 48, 1), its answer averaged over several views of each face.
+    """`model` for faces (N, 48, 48, 1), its answer averaged over several views of each face."""
+    if views == "one" and model.input_shape[1:] == (SIDE, SIDE, 1):
+        return model
+    face = keras.Input((SIDE, SIDE, 1))
+    answers = [model(view) for view in _seen(face, views)]
+    average = layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
+    return keras.Model(face, average, name=f"{model.name}_{views}")
+
+
+def recalibrated(
+    settings: Training, weights: Sequence[NDArray[Any]], images: NDArray[np.uint8]
+) -> list[NDArray[Any]]:
+    """`weights` of `settings`' network, whose batch normalisations get the means and variances that
+    the views of `images` (N, 48, 48, 1) have.
+
+    Each is the mean of its batches' (Izmailov et al. 2018 end the averaging of weights so). Without
+    dropout, which changes the variance of what follows it.
+    """
+    model = build(replace(settings, dropout=0.0), precision="float32")
+    set_state(model.weights, weights)
+    normalisations = [x for x in model.layers if isinstance(x, layers.BatchNormalization)]
+    batches = np.array_split(images, -(-len(images) // RECALIBRATION_BATCH))
+    for number, batch in enumerate(batches):
+        for layer in normalisations:
+            layer.momentum = number / (number + 1)
+        seen = _seen(ops.convert_to_tensor(batch, "float32"), settings.views)
+        model(ops.concatenate(seen), training=True)
+    return get_state(model.weights)
+
+
+def _seen(faces: Any, views: ViewsName) -> list[Any]:
+    """The views of `faces` (N, 48, 48, 1).
 
     flip: the face and its mirror image. ten: five crops that leave out CROP_MARGIN rows and
     columns, at the corners and in the middle, and their mirror images (Krizhevsky et al. 2012).
     turned: the face, the face turned by TURN degrees to either side, and their mirror images.
     """
-    if views == "one" and model.input_shape[1:] == (SIDE, SIDE, 1):
-        return model
-    face = keras.Input((SIDE, SIDE, 1))
-    seen = [face]
+    seen = [faces]
     if views == "ten":
         low, middle, high = 0, CROP_MARGIN // 2, CROP_MARGIN
         corners = itertools.product((low, high), repeat=2)
         seen = [
-            layers.Cropping2D(((top, CROP_MARGIN - top), (left, CROP_MARGIN - left)))(face)
+            layers.Cropping2D(((top, CROP_MARGIN - top), (left, CROP_MARGIN - left)))(faces)
             for top, left in [(middle, middle), *corners]
         ]
     if views == "turned":
-        seen += [_turned(face, degrees) for degrees in (-TURN, TURN)]
+        seen += [_turned(faces, degrees) for degrees in (-TURN, TURN)]
     if views != "one":
         seen += [ops.flip(view, axis=2) for view in seen]
-    answers = [model(view) for view in seen]
-    average = layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
-    return keras.Model(face, average, name=f"{model.name}_{views}")
+    return seen
 
 
 def _turned(faces: Any, degrees: float) -> Any:

@@ -138,6 +138,10 @@ class Training:
     views: ViewsName = "one"
     """What the kept network averages over: the face, its mirror image too, ten crops, or the face,
     as it is and turned to either side, and the mirror images of the three."""
+    recalibrate: Switch = False
+    """Measure the batch normalisations' means and variances anew for the kept network, on training
+    faces in its `views`: training's are of moved and mixed faces, and of weights before they were
+    averaged."""
     keep: KeepName = "best"
     """Epoch whose weights are kept: the best by validation accuracy, or the last, for a learning
     rate that falls to 0: then validation chooses nothing, and its accuracy flatters less."""
@@ -231,6 +235,7 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
         "rotate": 10.0,
         "side": 32,
         "views": "flip",
+        "recalibrate": True,
         "keep": "last",
         "patience": 0,
     },

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline import InputError, TrainingError, lifetime, networks
 from pipeline.batches import Batches, TrainBatches
-from pipeline.dataset import VALIDATION, Dataset
+from pipeline.dataset import TRAIN, VALIDATION, Dataset
 from pipeline.optimization import make_loss, make_optimizer
 from pipeline.settings import KeepName, Training, TrainSettings
 
@@ -28,6 +28,8 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 """Called after epoch `epoch` (the first is 1) with its metrics; what it raises ends training."""
 OnBatch = Callable[[int, int, int], None]
 """Called after a batch with the epoch's number, the batch's (from 1), and the batches an epoch."""
+RECALIBRATION_FACES = 2048
+"""Training faces, at most, that means and variances are measured on: enough, in some seconds."""
 
 
 @dataclass
@@ -88,7 +90,8 @@ def fit(
         if not _is_interrupt(error):
             raise
         interrupted = True
-    return Fitted(_finished(settings, reached), reached.history, reached.best_epoch, interrupted)
+    model = _finished(settings, dataset, reached)
+    return Fitted(model, reached.history, reached.best_epoch, interrupted)
 
 
 def _train(
@@ -263,10 +266,16 @@ class _EpochEnd(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _finished(settings: TrainSettings, reached: Reached) -> keras.Model | None:
+def _finished(settings: TrainSettings, dataset: Dataset, reached: Reached) -> keras.Model | None:
     """The kept epoch's network in float32, so that what is kept computes the same everywhere."""
     if not reached.best_weights:
         return None
+    weights = reached.best_weights
+    if settings.recalibrate:
+        rng = np.random.default_rng([settings.seed, 2])
+        images, _ = dataset.part(TRAIN)
+        images = images[rng.permutation(len(images))[:RECALIBRATION_FACES]]
+        weights = networks.recalibrated(settings, weights, images)
     model = networks.build(settings, precision="float32")
-    networks.set_state(model.weights, reached.best_weights)
+    networks.set_state(model.weights, weights)
     return networks.with_views(model, settings.views)

@@ -7,6 +7,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline import InputError, networks
@@ -177,3 +178,31 @@ def test_a_kept_network_averages_its_views_and_loads_without_our_code(
     if views != "one":
         mirrored = networks.predict(networks.load(tmp_path / "network.keras"), faces[:, :, ::-1])
         assert mirrored == pytest.approx(answers, abs=1e-5)
+
+
+@pytest.mark.parametrize("network", get_args(NetworkName))
+def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
+    dataset: Dataset, network: NetworkName
+) -> None:
+    views: ViewsName = "one" if network == "report" else "flip"
+    settings = replace(recipe(TrainSettings, network), width=0.2, views=views)
+    model = networks.build(settings, precision="float32")
+    normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    inputs = keras.Model(model.inputs, [x.input for x in normalisations])
+
+    def recalibrate_and_look(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        weights = networks.recalibrated(settings, networks.get_state(model.weights), faces)
+        networks.set_state(model.weights, weights)
+        shown = faces if views == "one" else np.concatenate([faces, faces[:, :, ::-1]])
+        return inputs.predict(shown, verbose=0)
+
+    faces = dataset.images[: 3 * networks.RECALIBRATION_BATCH, ..., np.newaxis]
+    looks = recalibrate_and_look(faces[: networks.RECALIBRATION_BATCH])
+    for layer, seen in zip(normalisations, looks, strict=True):
+        axes = tuple(range(seen.ndim - 1))
+        np.testing.assert_allclose(layer.moving_mean, seen.mean(axes), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(layer.moving_variance, seen.var(axes), rtol=1e-3, atol=1e-3)
+
+    # Of several batches the mean; what comes into the first layer does not depend on the batch.
+    mean = recalibrate_and_look(faces)[0].mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(normalisations[0].moving_mean, mean, rtol=1e-3, atol=1e-3)

@@ -269,6 +269,16 @@ def test_averaged_weights_validate_and_are_kept(dataset: Dataset) -> None:
     assert fitted.history[0]["val_loss"] != plain.history[0]["val_loss"]
 
 
+def test_recalibration_changes_the_kept_statistics_alone(dataset: Dataset) -> None:
+    options = {"network": "compact", "width": 0.2, "epochs": 2}
+    with_it = fit(dataset, **options, recalibrate=True)
+    without = fit(dataset, **options, recalibrate=False)
+    assert without_speed(with_it.history) == without_speed(without.history)
+    models = [fitted.model for fitted in (with_it, without) if fitted.model]
+    assert equal(*(networks.get_state(model.trainable_weights) for model in models))
+    assert not equal(*(networks.get_state(model.non_trainable_weights) for model in models))
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [("constant", [0, 1, 1, 1]), ("cosine", [0, 1, 0.5, 0]), ("one_cycle", [0, 1, 0.5, 0])],
