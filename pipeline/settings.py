@@ -235,7 +235,6 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
         "rotate": 10.0,
         "side": 32,
         "views": "flip",
-        "recalibrate": True,
         "keep": "last",
         "patience": 0,
     },
@@ -251,6 +250,7 @@ RECIPES["strong"] = RECIPES["compact"] | {
     "rotate": 15.0,
     "mixup": 0.2,
     "views": "turned",
+    "recalibrate": True,
 }
 """What suits a network, where it differs from the defaults above; docs/training.md says why."""
 

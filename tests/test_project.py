@@ -155,5 +155,7 @@ def test_the_documented_recipe_is_the_one_in_use(network: settings.NetworkName) 
     assert set(settings.RECIPES[network]) <= documented.keys()
     for name, text in documented.items():
         value = recipe[name]
-        expected = "on" if value is True else f"{value:g}" if not isinstance(value, str) else value
+        switches = {True: "on", False: "off"}
+        number_or_name = value if isinstance(value, str) else f"{value:g}"
+        expected = switches[value] if isinstance(value, bool) else number_or_name
         assert text.lower().removesuffix(" (unused)") == expected, name
