@@ -240,7 +240,7 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
     },
 }
 RECIPES["strong"] = RECIPES["compact"] | {
-    "epochs": 70,
+    "epochs": 92,
     "lr": 0.1,
     "optimizer": "momentum",
     "l2": 0.00025,
@@ -249,6 +249,7 @@ RECIPES["strong"] = RECIPES["compact"] | {
     "zoom": 0.15,
     "rotate": 15.0,
     "mixup": 0.2,
+    "erase": 12,
     "views": "turned",
     "recalibrate": True,
 }
