@@ -4,7 +4,6 @@ import itertools
 import math
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,25 +174,28 @@ def with_views(model: keras.Model, views: ViewsName) -> keras.Model:
     return keras.Model(face, average, name=f"{model.name}_{views}")
 
 
-def recalibrated(
-    settings: Training, weights: Sequence[NDArray[Any]], images: NDArray[np.uint8]
-) -> list[NDArray[Any]]:
-    """`weights` of `settings`' network, whose batch normalisations get the means and variances that
-    the views of `images` (N, 48, 48, 1) have.
+def recalibrate(model: keras.Model, images: NDArray[np.uint8], views: ViewsName) -> None:
+    """Give the batch normalisations of `model`, from `build`, the means and variances that the
+    `views` of `images` (N, 48, 48, 1) have.
 
     Each is the mean of its batches' (Izmailov et al. 2018 end the averaging of weights so). Without
     dropout, which changes the variance of what follows it.
     """
-    model = build(replace(settings, dropout=0.0), precision="float32")
-    set_state(model.weights, weights)
     normalisations = [x for x in model.layers if isinstance(x, layers.BatchNormalization)]
+    dropouts = [x for x in model.layers if isinstance(x, layers.Dropout)]
+    momenta, rates = [x.momentum for x in normalisations], [x.rate for x in dropouts]
+    for layer in dropouts:
+        layer.rate = 0.0
     batches = np.array_split(images, -(-len(images) // RECALIBRATION_BATCH))
     for number, batch in enumerate(batches):
         for layer in normalisations:
             layer.momentum = number / (number + 1)
-        seen = _seen(ops.convert_to_tensor(batch, "float32"), settings.views)
+        seen = _seen(ops.convert_to_tensor(batch, "float32"), views)
         model(ops.concatenate(seen), training=True)
-    return get_state(model.weights)
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
+    for layer, rate in zip(dropouts, rates, strict=True):
+        layer.rate = rate
 
 
 def _seen(faces: Any, views: ViewsName) -> list[Any]:

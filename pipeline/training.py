@@ -30,6 +30,8 @@ OnBatch = Callable[[int, int, int], None]
 """Called after a batch with the epoch's number, the batch's (from 1), and the batches an epoch."""
 RECALIBRATION_FACES = 2048
 """Training faces, at most, that means and variances are measured on: enough, in some seconds."""
+VALIDATION_RECALIBRATION_FACES = 512
+"""As many before each validation, in a second."""
 
 
 @dataclass
@@ -137,7 +139,7 @@ def _train(
         return is_out_of_patience(epoch, reached.best_epoch, settings)
 
     epoch_end = _EpochEnd(train, finish_epoch, on_batch)
-    averages = [keras.callbacks.SwapEMAWeights()] if settings.averaging else []
+    before_validation = _before_validation(settings, dataset, model)
     for last_epoch in _stages(settings, reached):
         train.start_epoch(len(reached.history))
         model.fit(
@@ -145,12 +147,28 @@ def _train(
             validation_data=validation,
             initial_epoch=len(reached.history),
             epochs=last_epoch,
-            callbacks=[epoch_end, *averages],
+            callbacks=[epoch_end, *before_validation],
             shuffle=False,  # `TrainBatches` does it
             verbose=0,
         )
         # With averages, `fit` ends by putting them in the place of the weights.
         networks.set_state(model.trainable_variables, epoch_end.trained)
+
+
+def _before_validation(
+    settings: TrainSettings, dataset: Dataset, model: keras.Model
+) -> list[keras.callbacks.Callback]:
+    """What makes of the network in training the one that validates, in its order."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if settings.averaging:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if settings.recalibrate:
+        images = _some_faces(settings, dataset, VALIDATION_RECALIBRATION_FACES)
+        recalibrate = keras.callbacks.LambdaCallback(
+            on_test_begin=lambda logs: networks.recalibrate(model, images, "one")
+        )
+        callbacks.append(recalibrate)
+    return callbacks
 
 
 def _check_finite(epoch: int, logs: dict[str, float], settings: Training) -> None:
@@ -270,12 +288,15 @@ def _finished(settings: TrainSettings, dataset: Dataset, reached: Reached) -> ke
     """The kept epoch's network in float32, so that what is kept computes the same everywhere."""
     if not reached.best_weights:
         return None
-    weights = reached.best_weights
-    if settings.recalibrate:
-        rng = np.random.default_rng([settings.seed, 2])
-        images, _ = dataset.part(TRAIN)
-        images = images[rng.permutation(len(images))[:RECALIBRATION_FACES]]
-        weights = networks.recalibrated(settings, weights, images)
     model = networks.build(settings, precision="float32")
-    networks.set_state(model.weights, weights)
+    networks.set_state(model.weights, reached.best_weights)
+    if settings.recalibrate:
+        images = _some_faces(settings, dataset, RECALIBRATION_FACES)
+        networks.recalibrate(model, images, settings.views)
     return networks.with_views(model, settings.views)
+
+
+def _some_faces(settings: Training, dataset: Dataset, most: int) -> NDArray[np.uint8]:
+    """`most` training faces or fewer, drawn at random: (N, 48, 48, 1), as they are."""
+    images, _ = dataset.part(TRAIN)
+    return images[np.random.default_rng([settings.seed, 2]).permutation(len(images))[:most]]

@@ -191,8 +191,7 @@ def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
     inputs = keras.Model(model.inputs, [x.input for x in normalisations])
 
     def recalibrate_and_look(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        weights = networks.recalibrated(settings, networks.get_state(model.weights), faces)
-        networks.set_state(model.weights, weights)
+        networks.recalibrate(model, faces, views)
         shown = faces if views == "one" else np.concatenate([faces, faces[:, :, ::-1]])
         return inputs.predict(shown, verbose=0)
 
