@@ -48,8 +48,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "48 pixels from the start": {"side": 48},
     "and erase=12": {"erase": 12},
     "and mixup=0.2": {"mixup": 0.2},
+    "no recalibration": {"recalibrate": False},
 }
-VIEWS: dict[str, ViewsName] = {"one view": "one", "ten views": "ten"}
+VIEWS: dict[str, ViewsName] = {"one view": "one", "two views": "flip", "ten views": "ten"}
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,14 @@ def _measure(name: str, settings: TrainSettings, faces: Dataset, precision: str)
     fitted = training.fit(settings, few, precision=precision)
     if fitted.interrupted or fitted.model is None:
         raise KeyboardInterrupt
-    network = fitted.model.get_layer(settings.network)  # which the views are put around
+    weights = networks.get_state(fitted.model.get_layer(settings.network).weights)
     seconds = time.perf_counter() - began
     images, labels = faces.part(VALIDATION)
     # The name that says that this is done comes last, in case of an interruption.
     rows = (VIEWS if name == WHOLE else {}) | {name: settings.views}
     for row, views in rows.items():
-        answers = networks.predict(networks.with_views(network, views), images)
-        accuracy = np.mean(answers.argmax(axis=1) == labels)
+        network = training.kept_network(replace(settings, views=views), few, weights)
+        accuracy = np.mean(networks.predict(network, images).argmax(axis=1) == labels)
         _note(row, settings.seed, float(accuracy), seconds)
 
 

@@ -21,8 +21,8 @@ Normalise = Callable[[], layers.Layer]
 PREDICT_BATCH = 256
 CROP_MARGIN = 4
 """Pixels by which the sides of the ten crops are shorter than a face's."""
-RECALIBRATION_BATCH = 32
-"""Faces at a time, of which there are up to ten views."""
+RECALIBRATION_BATCH = 256
+"""Views of faces at a time."""
 TURN = 10.0
 """Degrees by which a face is turned, to either side, in the views of that name."""
 
@@ -186,7 +186,8 @@ def recalibrate(model: keras.Model, images: NDArray[np.uint8], views: ViewsName)
     momenta, rates = [x.momentum for x in normalisations], [x.rate for x in dropouts]
     for layer in dropouts:
         layer.rate = 0.0
-    batches = np.array_split(images, -(-len(images) // RECALIBRATION_BATCH))
+    views_a_face = len(_seen(ops.convert_to_tensor(images[:1], "float32"), views))
+    batches = np.array_split(images, -(-len(images) * views_a_face // RECALIBRATION_BATCH))
     for number, batch in enumerate(batches):
         for layer in normalisations:
             layer.momentum = number / (number + 1)

@@ -234,7 +234,8 @@ RECIPES: dict[NetworkName, dict[str, Any]] = {
         "zoom": 0.1,
         "rotate": 10.0,
         "side": 32,
-        "views": "flip",
+        "views": "turned",
+        "recalibrate": True,
         "keep": "last",
         "patience": 0,
     },
@@ -250,8 +251,6 @@ RECIPES["strong"] = RECIPES["compact"] | {
     "rotate": 15.0,
     "mixup": 0.2,
     "erase": 12,
-    "views": "turned",
-    "recalibrate": True,
 }
 """What suits a network, where it differs from the defaults above; docs/training.md says why."""
 

@@ -92,7 +92,8 @@ def fit(
         if not _is_interrupt(error):
             raise
         interrupted = True
-    model = _finished(settings, dataset, reached)
+    weights = reached.best_weights
+    model = kept_network(settings, dataset, weights) if weights else None
     return Fitted(model, reached.history, reached.best_epoch, interrupted)
 
 
@@ -284,12 +285,12 @@ class _EpochEnd(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _finished(settings: TrainSettings, dataset: Dataset, reached: Reached) -> keras.Model | None:
-    """The kept epoch's network in float32, so that what is kept computes the same everywhere."""
-    if not reached.best_weights:
-        return None
+def kept_network(
+    settings: TrainSettings, dataset: Dataset, weights: Sequence[NDArray[Any]]
+) -> keras.Model:
+    """What is kept of `weights`: a network in float32, which computes the same everywhere."""
     model = networks.build(settings, precision="float32")
-    networks.set_state(model.weights, reached.best_weights)
+    networks.set_state(model.weights, weights)
     if settings.recalibrate:
         images = _some_faces(settings, dataset, RECALIBRATION_FACES)
         networks.recalibrate(model, images, settings.views)
