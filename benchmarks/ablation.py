@@ -8,7 +8,7 @@ regulariser is worth depends on both. The last epoch is kept, so the validation 
 nothing; its accuracy is set against the recipe's own, seed by seed, with Student's interval over
 the seeds. The views are measured on the recipe's own networks. Figures go to
 benchmarks/ablation.csv, and a repeated command goes on where it stopped: remove that file for other
-data or settings. It takes some 40 minutes on 2 cores.
+data or settings. It takes about an hour on 2 cores.
 """
 
 import time
