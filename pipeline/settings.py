@@ -139,9 +139,9 @@ class Training:
     """What the kept network averages over: the face, its mirror image too, ten crops, or the face,
     as it is and turned to either side, and the mirror images of the three."""
     recalibrate: Switch = False
-    """Measure the batch normalisations' means and variances anew for the kept network, on training
-    faces in its `views`: training's are of moved and mixed faces, and of weights before they were
-    averaged."""
+    """Measure the batch normalisations' means and variances anew, on training faces, before each
+    validation and, in its `views`, for the kept network: training's are of moved and mixed faces,
+    and of weights before they were averaged."""
     keep: KeepName = "best"
     """Epoch whose weights are kept: the best by validation accuracy, or the last, for a learning
     rate that falls to 0: then validation chooses nothing, and its accuracy flatters less."""
