@@ -326,7 +326,7 @@ class SearchSettings:
     """Network to train, by name (docs/training.md)."""
     width: float = 0.25
     """Factor on the network's channels: 0.25 is quick, on the sample above all; 1 is the whole."""
-    epochs: int = 24
+    epochs: int = 20
     """Most epochs of a trial. The grid's own, up to 75, are scaled to it."""
     faces: int = 0
     """Training faces of a trial, drawn at random by class from `seed`; 0 is all."""
