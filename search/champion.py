@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pipeline import evaluation, records
+from pipeline import InputError, evaluation, records
 from pipeline.settings import EvaluateSettings
 from pipeline.tracking import Run
 from search import process, trial
@@ -31,7 +31,7 @@ def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
 
     It becomes champion if there is none, or if it beats the present one on the same test faces
     (McNemar, p < 0.05); else challenger. Faces that only one of the two was trained on, by another
-    split, are left out.
+    split, are left out. A champion that can't be measured on them stays.
     """
     client = MlflowClient()
     present = _champion(client)
@@ -54,8 +54,11 @@ def _champion(client: MlflowClient) -> ModelVersion | None:
 def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run) -> tuple[str, str]:
     if present is None:
         return CHAMPION, "There was no champion to beat."
-    runs = (evaluated, _evaluation_of(present, evaluated, data, parent))
-    new, old = fair([read_predictions(run) for run in runs])
+    try:
+        runs = (evaluated, _evaluation_of(present, evaluated, data, parent))
+        new, old = fair([read_predictions(run) for run in runs])
+    except InputError as error:  # its training was deleted, or it has learnt all of these faces
+        return CHALLENGER, f"It can't be compared with the champion ({error})."
     only_new, only_old, p = evaluation.mcnemar(new.right, old.right)
     figures = (
         f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.right):,} test faces, "

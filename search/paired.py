@@ -88,7 +88,7 @@ def fair(predictions: Sequence[Predictions]) -> list[Predictions]:
         return list(predictions)
     rows = unseen.all(axis=0)
     if not rows.any():
-        raise InputError("runs: each of these test faces is one that a network was trained on")
+        raise InputError("each of these test faces is one that a network was trained on")
     return [Predictions(p.labels[rows], p.predicted[rows], p.unseen[rows]) for p in predictions]
 
 

@@ -198,6 +198,13 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
     assert again.reason == "It is the champion already."
     assert len(client.search_model_versions("name = 'emotion'")) == 4
 
+    # On other faces, which it was not measured on, and can't be: a study can still end.
+    new = record_network(0.005)
+    client.delete_run(better)
+    verdict = champion.register(new, record_evaluation(new, 0, faces="f2"), "none", Run(new))
+    assert verdict.alias == "challenger"
+    assert "can't be compared with the champion" in verdict.reason
+
 
 def record_network(lr: float) -> str:
     """A train run with a network as its model; nobody looks inside it here."""
