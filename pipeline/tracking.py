@@ -45,6 +45,7 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
+        self.is_left = False
         self._client = MlflowClient()
 
     @property
@@ -56,6 +57,11 @@ class Run:
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
         with lifetime.shielded():
             self._client.log_batch(self.id, tags=entities)
+
+    def leave(self) -> None:
+        """Leave this run, which then stays RUNNING, to other processes that work on it."""
+        self.tag(process=",".join(_other_processes(self.id)))
+        self.is_left = True
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         now = time.time_ns() // 1_000_000
@@ -161,7 +167,7 @@ def record(
             _end(run, "FAILED", f"{type(error).__name__}: {error}")
             raise
         _forget_error(run.id)
-        mlflow.end_run("FINISHED")
+        mlflow.end_run("RUNNING" if run.is_left else "FINISHED")
 
 
 def mend_dead_runs() -> None:
@@ -267,8 +273,8 @@ def _other_processes(run_id: str) -> list[str]:
 def _end(run: Run, status: str, error: str) -> None:
     """End a run; one that a full disk keeps RUNNING is left to the next process's mending."""
     with suppress(MlflowException):
-        if others := _other_processes(run.id):
-            run.tag(process=",".join(others))
+        if _other_processes(run.id):
+            run.leave()
             mlflow.end_run("RUNNING")
             return
     with suppress(MlflowException):

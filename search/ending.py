@@ -49,6 +49,7 @@ def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run
     settled = count.settled
     if count.running:
         print(f"{count.running} trials run elsewhere; whoever finishes last ends the study")
+        parent.leave()
         return
     if study.user_attrs.get("ended_with") == settled:
         print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
@@ -58,6 +59,7 @@ def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run
             f"the machine {other} ends the study {study.study_name}; see run {parent.id}. If it is "
             "gone, ask for one trial more"
         )
+        parent.leave()
         return
     try:
         _end(study, settings, data, parent)

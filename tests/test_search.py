@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from pipeline import InputError, Pruned, TrainingError, records, tracking
+from pipeline import InputError, Pruned, TrainingError, lifetime, records, tracking
 from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, load_without_test, save
 from pipeline.sample import draw
 from pipeline.settings import SearchSettings
@@ -311,15 +311,41 @@ def test_a_study_is_not_continued_with_other_settings(
 def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study, settings, parent = optuna.create_study(), SearchSettings(), tracking.Run("none")
+    study, settings = optuna.create_study(), SearchSettings()
     study.set_user_attr("ending", {"settled": 0, "host": "elsewhere"})
-    ending.finish(study, settings, "none", parent)
+    with tracking.record("study", settings) as parent:
+        ending.finish(study, settings, "none", parent)
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
+    [left] = runs("study")
+    assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
+    tracking.mend_dead_runs()
+    assert runs("study")[0].info.status == "RUNNING"
 
     study.set_user_attr("ending", {})
-    with pytest.raises(TrainingError, match="no trial of the study"):
-        ending.finish(study, settings, "none", parent)
+    with (
+        tracking.record("study", settings, run_id=parent.id) as again,
+        pytest.raises(TrainingError, match="no trial of the study"),
+    ):
+        ending.finish(study, settings, "none", again)
     assert study.user_attrs["ending"] == {}, "any machine may try again"
+
+
+def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, _ = _abandoned_trial(process="")
+    with (
+        tracking.record("study", SearchSettings()) as parent,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other,
+    ):
+        name = lifetime._process_name(other.pid)
+        parent.tag(process=f"{lifetime.this_process()},{name}")
+        ending.finish(study, SearchSettings(), "none", parent)
+        assert "1 trials run elsewhere" in capsys.readouterr().out
+        assert runs("study")[0].data.tags["process"] == name
+    assert runs("study")[0].info.status == "RUNNING"
+    tracking.mend_dead_runs()
+    assert runs("study")[0].info.status == "FAILED", "the last of its processes is gone"
 
 
 def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
