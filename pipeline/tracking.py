@@ -33,6 +33,7 @@ from pipeline import InputError, Pruned, evaluation, figures, lifetime, records
 from pipeline.dataset import CLASSES, SIDE, Dataset
 from pipeline.evaluation import Evaluation
 from pipeline.lifetime import PROJECT_RUN
+from pipeline.settings import LATEST
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("mlflow", "keras", "tensorflow", "jax", "torch", "numpy", "optuna")
@@ -212,14 +213,22 @@ def _log_settings(run_id: str, settings: Settings) -> None:
     MLflow can't change a param, so one that says something else than the training uses is an error.
     """
     recorded = MlflowClient().get_run(run_id).data.params
-    fresh = []
-    for name, value in asdict(settings).items():
-        if name not in recorded:
-            fresh.append(Param(name, records.without_password(str(value))))
-        elif not records.says(recorded[name], value):
-            raise InputError(
-                f"give -P {name}={value} too: `mlflow run` has recorded {recorded[name]}"
-            )
+    used = asdict(settings)
+    if recorded.get("data") == LATEST:  # which one that was, the tag `dataset` says
+        used["data"] = LATEST
+    if wrong := {
+        name: value
+        for name, value in used.items()
+        if name in recorded and not records.says(recorded[name], value)
+    }:
+        wanted = " ".join(f"-P {name}={value}" for name, value in wrong.items())
+        said = ", ".join(f"{name}={recorded[name]}" for name in wrong)
+        raise InputError(f"give {wanted} too: `mlflow run` has recorded {said}")
+    fresh = [
+        Param(name, records.without_password(str(value)))
+        for name, value in used.items()
+        if name not in recorded
+    ]
     MlflowClient().log_batch(run_id, params=fresh)
 
 

@@ -36,7 +36,7 @@ LAYERS = {
     "lifetime": set(),
     "records": {"settings"},
     "training": {"batches", "dataset", "lifetime", "networks", "optimization", "settings"},
-    "tracking": {"dataset", "evaluation", "figures", "lifetime", "records"},
+    "tracking": {"dataset", "evaluation", "figures", "lifetime", "records", "settings"},
     "command": {"lifetime", "settings", "tracking"},
 }
 HOME = {

@@ -367,6 +367,25 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     assert "not all faces that this network has learnt are known" in capsys.readouterr().out
 
 
+def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, faces=50))
+    for typed in ({}, {"faces": "50"}):
+        made = MlflowClient().create_run("0").info.run_id
+        recorded = {"network": "report", "data": "latest", "resume": stopped, "faces": "0"} | typed
+        for name, value in recorded.items():
+            MlflowClient().log_param(made, name, value)
+        monkeypatch.setenv("MLFLOW_RUN_ID", made)
+        if typed:
+            assert train(TrainSettings(resume=stopped)) == made
+        else:
+            with pytest.raises(InputError, match="give -P faces=50 too: .* recorded faces=0"):
+                train(TrainSettings(resume=stopped))
+    tags = get(made).data.tags
+    assert (tags["dataset"], get(made).data.params["data"]) == (data, "latest")
+
+
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
     typed = replace(recipe(TrainSettings, "compact"), data=data, width=0.1, epochs=1)
     run_id = train(replace(typed, lr=0.002))
