@@ -15,6 +15,7 @@ import psutil
 PROJECT_RUN = "MLFLOW_RUN_ID"
 """Environment variable in which `mlflow run` tells the process that it starts its run's id."""
 _started_by_mlflow = PROJECT_RUN in os.environ  # as long as nobody has taken it away
+_parent = os.getppid()  # now, since seconds of imports may come before anyone watches it
 
 
 _interrupted = False
@@ -79,10 +80,9 @@ def _watch_parent() -> None:
     """Stop when the `mlflow run` that started this process is gone: it takes no child along."""
     if not _started_by_mlflow:
         return
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == _parent:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
