@@ -222,7 +222,7 @@ def load(folder: Path) -> Dataset:
         about = json.loads((folder / "dataset.json").read_text())
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels, split = (np.load(folder / f"{name}.npy") for name in ("labels", "split"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{folder} is no dataset: {error}; make one with ingest") from error
     if digest(images, labels, split) != about.get("digest"):
         raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
@@ -251,7 +251,12 @@ def fewer(dataset: Dataset, count: int, seed: int) -> Dataset:
     train = np.flatnonzero(dataset.split == TRAIN)
     if count in (0, len(train)):
         return dataset
-    classes = len(np.unique(dataset.labels[train]))
+    counts = np.bincount(dataset.labels[train], minlength=len(CLASSES))
+    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+        raise InputError(
+            f"faces={count}: expected 0 (all), since {few[0]} has a single training face"
+        )
+    classes = np.count_nonzero(counts)
     if not classes <= count <= len(train) - classes:
         raise InputError(f"faces={count}: expected 0 (all), or {classes} to {len(train) - classes}")
     kept = train_test_split(

@@ -235,13 +235,15 @@ def load(file: Path) -> keras.Model:
     """The network of a .keras file, in Keras' safe mode. Raises InputError if it can't be used."""
     try:
         model = keras.saving.load_model(file, compile=False)
-    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        takes, gives = model.input_shape, model.output_shape
+    # A zip without the parts of a model, or a model without shapes, gives the middle two.
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{file}: no Keras model ({' '.join(str(error).split())[:150]})"
         ) from error
-    if model.input_shape[1:] != (SIDE, SIDE, 1) or model.output_shape[1:] != (len(CLASSES),):
+    if takes[1:] != (SIDE, SIDE, 1) or gives[1:] != (len(CLASSES),):
         raise InputError(
-            f"{file}: takes {model.input_shape} and gives {model.output_shape}; "
+            f"{file}: takes {takes} and gives {gives}; "
             f"expected (N, {SIDE}, {SIDE}, 1) and (N, {len(CLASSES)})"
         )
     return model

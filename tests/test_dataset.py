@@ -130,10 +130,13 @@ def test_a_changed_label_is_noticed(made: Dataset, tmp_path: Path) -> None:
         dataset.load(tmp_path / "d")
 
 
-@pytest.mark.parametrize("missing", ["images.npy", "dataset.json"])
-def test_half_a_dataset_is_refused(made: Dataset, tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize("broken", ["images.npy", "labels.npy", "dataset.json"])
+def test_half_a_dataset_is_refused(made: Dataset, tmp_path: Path, broken: str) -> None:
     dataset.save(made, tmp_path / "d")
-    (tmp_path / "d" / missing).unlink()
+    (tmp_path / "d" / broken).write_bytes(b"")
+    with pytest.raises(InputError, match="is no dataset"):
+        dataset.load(tmp_path / "d")
+    (tmp_path / "d" / broken).unlink()
     with pytest.raises(InputError, match="is no dataset"):
         dataset.load(tmp_path / "d")
 

@@ -1,5 +1,6 @@
 """The networks are the ones that they are named after, and take raw grey levels."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -91,8 +92,13 @@ def test_a_saved_network_takes_raw_faces_and_gives_probabilities(
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.keras").write_text("no model")
-    with pytest.raises(InputError, match=r"notes.keras: no Keras model"):
-        networks.load(tmp_path / "notes.keras")
+    with zipfile.ZipFile(tmp_path / "renamed.keras", "w") as file:
+        file.writestr("fer2013.csv", "emotion,pixels")
+    with pytest.warns(UserWarning, match="not yet been built"):
+        keras.Sequential([keras.layers.Dense(7)]).save(tmp_path / "unbuilt.keras")
+    for name in ("notes", "renamed", "unbuilt"):
+        with pytest.raises(InputError, match=f"{name}.keras: no Keras model"):
+            networks.load(tmp_path / f"{name}.keras")
 
 
 def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -173,3 +174,8 @@ def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
     assert set(few.part(TRAIN)[1]) == set(dataset.part(TRAIN)[1])
     with pytest.raises(InputError, match="faces=3: expected 0"):
         fewer(dataset, 3, 0)
+    kept = (dataset.labels != 1) | (np.cumsum(dataset.labels == 1) == 1)
+    single = Dataset(dataset.images[kept], dataset.labels[kept], dataset.split[kept], {})
+    single.split[single.labels == 1] = TRAIN
+    with pytest.raises(InputError, match="disgust has a single training face"):
+        fewer(single, 40, 0)
