@@ -30,7 +30,7 @@ from benchmarks.record_curves import BATCH_SIZES, EPOCHS, FILE, LRS, OPTIMIZERS
 from search.strategy import make_pruner, make_sampler, sampler_seed, silence_optuna
 
 Curves = dict[tuple[str, int, float], NDArray[np.float64]]
-AFTER = (100, 200, 400)
+AFTER = (100, 200, 400)  # epochs; the last is what a study may train
 RANDOM = ("random", "random, full length")
 HALF_STEP = 3**0.5  # learning rates are a factor of 3 apart
 SHORTEST = EPOCHS // 5
@@ -40,8 +40,6 @@ SHORTEST = EPOCHS // 5
 class Replay:
     repeats: int = 20
     """Seeds for each method."""
-    epochs: int = 400
-    """Epochs that a study may train."""
     picture: Path = Path("docs/search_quality.png")
     """Where the picture goes."""
 
@@ -148,7 +146,7 @@ def main(replay: Replay) -> None:
     silence_optuna()
     curves = read_curves()
     results = {
-        name: np.stack([best_by_epoch(m, curves, s, replay.epochs) for s in range(replay.repeats)])
+        name: np.stack([best_by_epoch(m, curves, s, max(AFTER)) for s in range(replay.repeats)])
         for name, m in METHODS.items()
     }
     grid_best = max(curve.max() for curve in curves.values())
