@@ -200,7 +200,7 @@ class Training:
             self.views != "ten" or self.network != "report",
             "views",
             self.views,
-            "one or flip with network=report, whose dense layers need whole faces",
+            "one, flip or turned with network=report, whose dense layers need whole faces",
         )
         _require(0 <= self.grow_at <= 1, "grow_at", self.grow_at, "in [0, 1]")
         _require(self.patience >= 0, "patience", self.patience, "0 (off) or more")
@@ -337,9 +337,10 @@ class SearchSettings:
     seed: int = 0
     """Seed of the proposals, and of every trial's training."""
     space: SpaceName = "narrow"
-    """narrow: epochs, batch size, learning rate, optimizer. wide: loss and network as well."""
+    """narrow: batch size, learning rate, optimizer. wide: also the loss, the schedule, the moves of
+    the faces, and the network's own (docs/search.md)."""
     no_grid: Switch = False
-    """Leave out the report's own settings, which are otherwise tried first."""
+    """Leave out the report's own settings, which are otherwise tried before any proposal."""
     confirm: int = 3
     """Seeds on which each of the best settings is trained again before one is chosen."""
 

@@ -38,7 +38,8 @@ def run(
     beat: Callable[[], None],
     stop: threading.Event,
 ) -> process.Outcome:
-    """Train a trial's settings as a child of the run `parent`; returns the best val_accuracy.
+    """Train a trial's settings as a child of the run `parent`; how that ended, with the best
+    val_accuracy as its value.
 
     No trial of the study has more than `most_epochs` epochs.
     Its run's id goes onto the trial as `run`. Raises optuna's UpdateFinishedTrialError if another
