@@ -173,8 +173,9 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lifetime.interrupt)
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
-    # TensorFlow takes all of a GPU's memory unless told otherwise; workers share it.
+    # A backend takes all, or most, of a GPU's memory unless told otherwise; workers share it.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     def tell(message: Any) -> Any:
         try:
