@@ -225,7 +225,7 @@ def _settle(study: "optuna.Study", trial: "optuna.Trial", outcome: "Outcome") ->
         case "killed":
             storage.fail_and_retry(study, trial.number, outcome.text)
         case "interrupted" | "refused":
-            storage.fail_and_retry(study, trial.number, outcome.text, retries=None)
+            storage.fail_and_retry(study, trial.number, outcome.text, was_killed=False)
 
 
 def _line(study: "optuna.Study", number: int) -> str:

@@ -122,22 +122,25 @@ def fail_dead_trials(study: optuna.Study) -> None:
 
 
 def fail_and_retry(
-    study: optuna.Study, number: int, error: str, retries: int | None = RETRIES
+    study: optuna.Study, number: int, error: str, *, was_killed: bool = True
 ) -> None:
-    """Fail a trial that could not end by itself, and put its settings up again."""
+    """Fail a trial that could not end by itself, and put its settings up again.
+
+    After more kills than `RETRIES` they are given up; other interruptions don't count.
+    """
     try:
         study.tell(number, state=TrialState.FAIL)
     except (ValueError, UpdateFinishedTrialError):
         return  # another process was faster
     trial = next(t for t in study.get_trials() if t.number == number)
     _end_run(trial, error)
-    _retry(study, trial, retries)
+    _retry(study, trial, was_killed=was_killed)
 
 
 def _bury(study: optuna.Study, trial: FrozenTrial) -> None:
     """Optuna calls this for a trial that it has failed for want of heartbeats."""
     _end_run(trial, "its process gave no sign of life")
-    _retry(study, trial, RETRIES)
+    _retry(study, trial, was_killed=True)
 
 
 def _end_run(trial: FrozenTrial, error: str) -> None:
@@ -145,12 +148,15 @@ def _end_run(trial: FrozenTrial, error: str) -> None:
         tracking.end_for_another(trial.user_attrs["run"], "FAILED", error)
 
 
-def _retry(study: optuna.Study, trial: FrozenTrial, retries: int | None) -> None:
+def _retry(study: optuna.Study, trial: FrozenTrial, *, was_killed: bool) -> None:
+    kills = trial.user_attrs.get("kills", 0) + was_killed
+    if kills > RETRIES:
+        return
     # Process, run and error are those of the trial that failed, and so are the rungs of the pruner.
-    trial.user_attrs = {}
+    trial.user_attrs = {"kills": kills}
     trial.system_attrs = {
         name: value
         for name, value in trial.system_attrs.items()
         if not name.startswith("completed_rung_")
     }
-    RetryHeartbeatStaleTrialCallback(max_retry=retries)(study, trial)
+    RetryHeartbeatStaleTrialCallback()(study, trial)
