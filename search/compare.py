@@ -59,8 +59,10 @@ def _candidate(run_id: str, ids: list[str]) -> "Candidate":
         raise InputError(f"run {run_id} has not finished (it is {run.info.status})")
     settings = dict(trained.data.params)
     if trained.data.tags["step"] == "train":
-        # A setting that is younger than the run had what is now its default there.
-        settings = {n: str(v) for n, v in asdict(TrainSettings()).items()} | settings
+        # A setting that is younger than the run had what is now its default there. By their values:
+        # `mlflow run` has them as they were typed, 2e-4 or 0.0002.
+        values = asdict(TrainSettings()) | records.recorded_settings(trained, TrainSettings)
+        settings = {name: str(value) for name, value in values.items()}
     is_known = str(run.data.tags["trained_by"] != "unknown")  # for runs older than the tag
     return Candidate(
         name="ABCDEFGHIJKLMNOPQRSTUVWXYZ"[ids.index(run_id) % 26],

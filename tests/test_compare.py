@@ -1,5 +1,6 @@
 """Comparing networks: a verdict only where the same faces give one."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -66,6 +67,14 @@ def forget_param(run_id: str, name: str) -> None:
         database.execute("delete from params where run_uuid = ? and key = ?", (run_id, name))
 
 
+def retype_param(run_id: str, name: str, typed: str) -> None:
+    """Leave a param as `mlflow run` puts it on record."""
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute(
+            "update params set value = ? where run_uuid = ? and key = ?", (typed, run_id, name)
+        )
+
+
 def page_of(run_id: str) -> str:
     folder = MlflowClient().download_artifacts(run_id, "comparison.html")
     return Path(folder).read_text()
@@ -95,6 +104,19 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not(
     assert "href=" not in page, "the page needs nothing beside it"
     assert all(name in page for name in CLASSES)
     assert records.get(run_id, "compare").info.status == "FINISHED"
+
+
+def test_settings_are_compared_by_their_values_however_they_were_typed(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = record_training(lr=0.0002, flip=True)
+    other = record_training(lr=0.0002, flip=True, batch_size=32)
+    for name, text in (("lr", "2e-4"), ("flip", "true")):
+        retype_param(typed, name, text)
+    compare.compare(CompareSettings(",".join(record_evaluation(r, 100) for r in (typed, other))))
+    said = capsys.readouterr().out
+    assert "batch_size=32" in said
+    assert not re.search("lr=|flip=", said)
 
 
 def test_a_network_that_was_not_evaluated_is_named_in_one_line(
