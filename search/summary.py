@@ -1,5 +1,6 @@
 """What a person reads of a study: trials.csv, its pictures and summary.md, on the study's run."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -136,7 +137,7 @@ def train_command(settings: TrainSettings) -> str:
         "network": TrainSettings().network
     }
     given = [
-        f"-P {name}={value}"
+        f"-P {name}={shlex.quote(str(value))}"
         for name, value in asdict(settings).items()
         if value != defaults[name] and name != "threads"
     ]

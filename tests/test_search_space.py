@@ -1,5 +1,6 @@
 """What a search proposes, prunes and chooses: bounds, seeds, rungs, finalists."""
 
+import shlex
 from dataclasses import replace
 from typing import get_args
 
@@ -12,7 +13,7 @@ from pipeline import InputError, command
 from pipeline.dataset import TRAIN, VALIDATION, Dataset, fewer
 from pipeline.settings import NetworkName, SearchSettings, SpaceName, TrainSettings, recipe
 from search import ending, grid, optuna_study, space, strategy, summary
-from search.trial import trial_settings
+from search.trial import comparable_epoch, trial_settings
 
 
 @pytest.mark.parametrize("network", get_args(NetworkName))
@@ -129,6 +130,30 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
     assert train(0.5) == 15
     assert [train(level) for level in (0.3, 0.2, 0.1)] == [5, 5, 5]
     assert train(0.6) == 15
+    trial = study.ask()
+    for epoch, accuracy in enumerate((0.3, 0.7, 0.6, 0.2, 0.1), start=1):
+        trial.report(accuracy, epoch)
+    assert not trial.should_prune(), "its best epoch so far counts"
+
+
+def test_samplers_and_pruners_are_those_of_their_names() -> None:
+    assert isinstance(strategy.make_sampler("random", 0), optuna.samplers.RandomSampler)
+    assert isinstance(strategy.make_sampler("tpe", 0), optuna.samplers.TPESampler)
+    assert isinstance(strategy.make_pruner("none", 15), optuna.pruners.NopPruner)
+    median = optuna.create_study(pruner=strategy.make_pruner("median", 15), direction="maximize")
+    for level in (*[0.5] * 5, 0.1):
+        trial = median.ask()
+        for epoch in range(1, 7):
+            trial.report(level, epoch)
+        assert trial.should_prune() == (level < 0.5)
+        median.tell(trial, level)
+
+
+def test_a_training_with_a_schedule_is_compared_at_the_same_share_of_its_epochs() -> None:
+    short = TrainSettings(epochs=8)
+    assert comparable_epoch(short, 4, most_epochs=20) == 4
+    assert comparable_epoch(replace(short, schedule="cosine"), 4, most_epochs=20) == 10
+    assert comparable_epoch(replace(short, schedule="one_cycle"), 8, most_epochs=20) == 20
 
 
 def test_the_finalists_are_finished_distinct_and_best_first() -> None:
@@ -153,10 +178,17 @@ def test_the_command_of_the_summary_is_read_as_the_settings_that_won(
     network: NetworkName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(
-        recipe(TrainSettings, network), lr=1 / 3000, optimizer="sgd", keep="best", flip=False
+        recipe(TrainSettings, network),
+        lr=1 / 3000,
+        optimizer="sgd",
+        keep="best",
+        flip=False,
+        data="my faces",
     )
-    words = summary.train_command(settings).removeprefix("mlflow run . -e train -P ").split(" -P ")
-    arguments = [part for word in words for part in f"--{word}".split("=", 1)]
+    words = shlex.split(summary.train_command(settings))
+    assert words[:5] == ["mlflow", "run", ".", "-e", "train"]
+    assert set(words[5::2]) == {"-P"}
+    arguments = [part for word in words[6::2] for part in f"--{word}".split("=", 1)]
     monkeypatch.setattr("sys.argv", ["train", *arguments])
     read: list[TrainSettings] = []
     command.run(TrainSettings, read.append)
