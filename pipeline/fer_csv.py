@@ -44,9 +44,10 @@ def read_csv(path: Path) -> Faces:
     try:
         with _open(path) as file:
             parts = list(_parse(file, path))
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    # zipfile has a RuntimeError for a password, and for a compression that it does not know.
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
         raise InputError(f"{path} can't be read: {error}; get or unpack it again") from error
-    if not parts:
+    if not any(len(labels) for _, labels, _ in parts):
         raise InputError(f"{path}: no row after the header; at least one face is needed")
     return Faces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 

@@ -127,6 +127,7 @@ HEADER = "emotion,pixels,Usage\n"
     [
         ("", "is empty"),
         (HEADER, "no row after the header"),
+        (f"{HEADER}\n\n", "no row after the header"),
         ("emotion,Usage\n0,Training\n", "the header has no column pixels"),
         (f"{HEADER}0,{FACE} 7,Training\n", "row 1: 2,305 pixels, expected 2,304"),
         (f"{HEADER}0,{FACE[2:]},Training\n", "row 1: 2,303 pixels, expected 2,304"),
@@ -165,6 +166,18 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, some: Faces) -> None:
     (tmp_path / "cut.csv.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(InputError, match="cut.csv.gz can't be read"):
         read_csv(tmp_path / "cut.csv.gz")
+
+
+def test_an_archive_with_a_password_is_refused(tmp_path: Path, some: Faces) -> None:
+    plain = write_kaggle(tmp_path / "fer2013.csv", some)
+    with zipfile.ZipFile(tmp_path / "secret.zip", "w") as out:
+        out.write(plain, "fer2013.csv")
+    packed = bytearray((tmp_path / "secret.zip").read_bytes())
+    for flags in (6, packed.index(b"PK\x01\x02") + 8):  # of the file, and of the directory
+        packed[flags] |= 1  # encrypted
+    (tmp_path / "secret.zip").write_bytes(packed)
+    with pytest.raises(InputError, match=r"secret.zip can't be read: .*password"):
+        read_csv(tmp_path / "secret.zip")
 
 
 def test_class_folders_are_read_with_their_splits_and_spellings(
