@@ -95,7 +95,8 @@ EXPRESSIONS: dict[str, Expression] = {
 DECK = {"angry": 10, "disgust": 5, "fear": 10, "happy": 12, "sad": 10, "surprise": 9, "neutral": 10}
 
 AMBIGUOUS_SHARE = 0.06
-"""Share of faces with nearly half of another expression mixed in; the label stays the larger's."""
+"""Share of faces with nearly half of another expression mixed in, which may be the stronger one:
+labels are not sure here, either."""
 
 
 def draw(count: int = 504, seed: int = 0) -> tuple[Images, NDArray[np.uint8]]:
