@@ -36,14 +36,21 @@ def test_a_moved_face_is_the_face_elsewhere(images: NDArray[np.uint8]) -> None:
     moved, _ = augment(images, replace(PLAIN, shift=3))
     assert moved.shape == images.shape
     # Moved back to where it fits best, to half a pixel, the inside of the face is the same.
+    found = []
     for before, after in zip(images[..., 0], moved[..., 0], strict=True):
         inside = after[6:-6, 6:-6].astype(float)
-        errors = [
-            np.abs(inside - before[6 + y : 42 + y, 6 + x : 42 + x]).mean()
+        errors = {
+            (y, x): np.abs(inside - before[6 + y : 42 + y, 6 + x : 42 + x]).mean()
             for y in range(-3, 4)
             for x in range(-3, 4)
-        ]
-        assert min(errors) < np.median(errors) / 1.5
+        }
+        assert min(errors.values()) < np.median(list(errors.values())) / 1.5
+        found.append(min(errors, key=lambda move: errors[move]))
+    downwards, sideways = np.transpose(found)
+    for moves in (downwards, sideways):
+        assert moves.min() <= -2
+        assert moves.max() >= 2
+    assert not np.array_equal(downwards, sideways)
 
 
 @pytest.mark.parametrize("settings", [Training(zoom=0.2), Training(rotate=20.0)])
@@ -67,8 +74,12 @@ def test_a_blanked_square_has_the_faces_mean_grey(images: NDArray[np.uint8]) -> 
     blanked, _ = augment(images, replace(PLAIN, erase=16))
     changed = blanked != images
     assert 0 < changed.mean() < (16 / 48) ** 2
+    sides = []
     for before, after, where in zip(images, blanked, changed, strict=True):
         assert set(after[where]) <= {round(float(before.mean()))}
+        rows, columns, _ = np.nonzero(where)
+        sides += [np.ptp(rows) + 1, np.ptp(columns) + 1] if len(rows) else []
+    assert 13 <= max(sides) <= 16
 
 
 def test_mixed_faces_have_targets_mixed_by_the_same_share() -> None:
@@ -93,6 +104,16 @@ def test_the_same_seed_shows_the_same_faces_and_every_other_epoch_mirrors_them(
     assert np.array_equal(shown(settings, 3), shown(settings, 3))
     assert not np.array_equal(shown(settings, 3), shown(settings, 4))
     assert not np.array_equal(shown(settings, 3), shown(replace(settings, seed=1), 3))
+
+    moved = TrainBatches(dataset, TrainSettings(shift=3))
+    placed = []
+    for epoch in (3, 5):
+        moved.start_epoch(epoch)
+        moved.order = np.arange(len(moved.images))
+        placed.append(moved[0][0])
+    assert not np.array_equal(placed[0], placed[1]), (
+        "the same face stands elsewhere in another epoch"
+    )
 
     batches = TrainBatches(dataset, TrainSettings(flip=True))
     images, _ = dataset.part(TRAIN)

@@ -1,5 +1,6 @@
 """The device is described, and broken numbers stop a training before it starts."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,8 @@ def test_the_description_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatc
     assert computer.backend in ("tensorflow", "jax", "torch")
 
 
-@pytest.mark.parametrize(("wanted", "chosen"), [("float32", "float32"), ("bfloat16", "bfloat16")])
-def test_a_precision_asked_for_is_kept(wanted: str, chosen: str) -> None:
-    assert device.choose_precision(wanted, device.describe(1)) == chosen
+@pytest.mark.parametrize("in_hardware", [True, False])
+def test_a_precision_asked_for_is_kept_and_auto_is_the_faster_one(in_hardware: bool) -> None:
+    computer = replace(device.describe(1), bfloat16=in_hardware)
+    chosen = [device.choose_precision(w, computer) for w in ("float32", "bfloat16", "auto")]
+    assert chosen == ["float32", "bfloat16", "bfloat16" if in_hardware else "float32"]

@@ -51,7 +51,8 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     monkeypatch.setattr(grid, "REPORT", (*rows[:2], rows[4]))  # another batch size
     second = grid.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
-    assert again["train_run"].tolist()[:2] == table["train_run"].tolist()
+    for run in ("train_run", "evaluate_run"):
+        assert again[run].tolist()[:2] == table[run].tolist()
     trained = records.get(again["train_run"][2], "train")
     assert trained.data.tags["mlflow.parentRunId"] == second
 

@@ -70,6 +70,18 @@ def test_all_convolutions_are_same_padded_relu_and_two_carry_the_penalty() -> No
     assert penalised == [512, 512]
 
 
+@pytest.mark.parametrize(("network", "penalised", "dropouts"), [("report", 2, 7), ("strong", 7, 1)])
+def test_dropout_and_penalty_are_those_of_the_settings(
+    network: NetworkName, penalised: int, dropouts: int
+) -> None:
+    settings = TrainSettings(network=network, width=0.05, dropout=0.35, l2=0.002)
+    inside = networks.build(settings, precision="float32").layers
+    rates = [x.rate for x in inside if isinstance(x, keras.layers.Dropout)]
+    penalties = [x.kernel_regularizer for x in inside if isinstance(x, keras.layers.Conv2D)]
+    assert rates == [0.35] * dropouts
+    assert [float(x.l2) for x in penalties if x] == pytest.approx([0.002] * penalised)
+
+
 def test_width_and_kernel_change_the_convolutions() -> None:
     model = networks.build(TrainSettings(width=0.5, kernel=5), precision="float32")
     convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]

@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from pipeline import InputError, TrainingError, dataset, networks, records, tracking
+from pipeline import InputError, TrainingError, dataset, device, networks, records, tracking
 from pipeline.dataset import CLASSES, TEST, TRAIN, Dataset, Faces, assemble, save, unseen
 from pipeline.evaluate import evaluate
 from pipeline.ingest import ingest
@@ -290,14 +290,20 @@ def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None
 def stop_after_an_epoch(settings: TrainSettings) -> str:
     """Train until there is a checkpoint, then as by Ctrl-C not further; the run's id."""
 
+    checkpoints, over = records.CHECKPOINTS.resolve(), threading.Event()
+
     def interrupt() -> None:
-        while not list(records.CHECKPOINTS.glob("*.npz")):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        while not over.wait(0.01):
+            if list(checkpoints.glob("*.npz")):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        train(settings)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(settings)
+    finally:
+        over.set()
     return runs()[0].info.run_id
 
 
@@ -384,6 +390,21 @@ def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
                 train(TrainSettings(resume=stopped))
     tags = get(made).data.tags
     assert (tags["dataset"], get(made).data.params["data"]) == (data, "latest")
+
+
+def test_a_device_that_computes_wrong_numbers_stops_a_training_before_it_begins(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        return 2 * conv(*arguments, **options)
+
+    conv = device.ops.conv
+    monkeypatch.setattr(device.ops, "conv", broken)
+    with pytest.raises(TrainingError, match="this device computes wrong numbers"):
+        train(quick(data))
+    [run] = runs()
+    assert run.info.status == "FAILED"
+    assert "train_loss" not in run.data.metrics
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -23,7 +24,7 @@ from pipeline import InputError, Pruned, TrainingError, lifetime, records, track
 from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, load_without_test, save
 from pipeline.sample import draw
 from pipeline.settings import SearchSettings
-from search import ending, optuna_study, process, space, storage, strategy
+from search import ending, optuna_study, process, space, storage, strategy, summary
 from search import trial as search_trial
 from tests.conftest import LIMIT
 
@@ -225,6 +226,13 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
         ending.finish(study, settings, str(data), parent)
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
+    # As if it had been killed in its last second: what has ended is not done again.
+    study.set_user_attr("ended_with", None)
+    with tracking.record("study", settings, run_id=parent.id) as parent:
+        ending.finish(study, settings, str(data), parent)
+    assert len(runs("train")) == len(runs("evaluate")) == 1
+    assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
+
 
 def test_four_processes_at_once_on_no_database_share_one_study(start: Start, data: Path) -> None:
     studies = [start(data=data, trials=2, workers=1, **SMALL) for _ in range(4)]
@@ -287,12 +295,87 @@ def _assert_put_up_again(study: optuna.Study, run_id: str) -> None:
 
 def test_settings_whose_process_is_killed_again_and_again_are_given_up(store: Path) -> None:
     study, _ = _abandoned_trial(process="elsewhere:1:0")
-    for _ in range(storage.RETRIES + 1):
-        storage.fail_and_retry(study, len(study.trials) - 1, "out of memory")
+    interruptions = 5
+    for number in range(interruptions + storage.RETRIES + 1):
+        assert study.trials[-1].state == TrialState.RUNNING, "what is no kill does not count"
+        was_killed = number >= interruptions
+        storage.fail_and_retry(study, number, "out of memory", was_killed=was_killed)
         if study.trials[-1].state == TrialState.WAITING:
             study.ask()
-    assert len(study.trials) == storage.RETRIES + 1
+    assert len(study.trials) == interruptions + storage.RETRIES + 1
     assert storage.count(study) == storage.Count(settled=1, running=0)
+
+
+def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store: Path) -> None:
+    settings = SearchSettings(trials=20)
+    database = storage.open_storage("sqlite:///optuna.db")
+    study = optuna.create_study(storage=database, direction="maximize")
+    taken = []
+    while (taking := optuna_study._take(study, settings, 0)) != "done":
+        trial, point = taking
+        taken.append(point)
+        if len(taken) == 5:
+            storage.fail_and_retry(study, trial.number, "its process was killed")
+        else:
+            study.tell(trial, 1 / len(taken))
+    assert taken[5] == taken.pop(4), "what was killed comes first"
+    first = optuna_study._first_points(settings)
+    assert len(first) == 14
+    assert taken[:14] == first
+    assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
+
+
+def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
+    database = storage.open_storage("sqlite:///optuna.db")
+    study = optuna.create_study(storage=database, study_name="emotion")
+    began = time.monotonic() - 3
+    settings = SearchSettings(timeout=2)
+    optuna_study._work(settings, "none", database, "none", began, 0, threading.Event())
+    assert study.trials == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"faces": 90}, {"space": "wide"},
+     {"seed": 1}],
+)  # fmt: skip
+def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> None:
+    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
+    study.set_user_attr("settings", vars(SearchSettings()))
+    [(name, value)] = other.items()
+    with pytest.raises(InputError, match=f"{name}={value}: the study emotion was begun with"):
+        optuna_study._open_study(SearchSettings(**other), study._storage)  # type: ignore[arg-type]
+
+
+def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> None:
+    settings = SearchSettings(epochs=15)
+    study = optuna.create_study(direction="maximize")
+    bounds = space.make_space(settings)
+    states = [TrialState.COMPLETE] * 5 + [TrialState.PRUNED, TrialState.FAIL]
+    for number, state in enumerate(states):
+        study.sampler = strategy.make_sampler("random", number)
+        trial = study.ask()
+        point = space.suggest(trial, bounds)
+        for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):
+            trial.report(level + point["lr"], epoch)
+        study.tell(trial, 0.4 + point["lr"] if state == TrialState.COMPLETE else None, state)
+    table = summary.trials_table(study.trials)
+    assert table["state"].tolist() == [state.name.lower() for state in states]
+    assert table["val_accuracy"].tolist() == pytest.approx((0.4 + table["param_lr"]).tolist())
+    assert table["epochs"].tolist() == [3] * 7
+    shares = summary.importance(study)
+    assert sum(shares.values()) == pytest.approx(1)
+
+    with tracking.record("study", settings) as parent:
+        summary.record_study(study, settings, parent)
+    names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
+    assert names == {
+        "trials.csv", "history.png", "curves.png", "slices.png", "parallel.png", "parallel.html",
+        "timeline.png", "importance.png",
+    }  # fmt: skip
+    cost = summary._cost(table, settings, parent)
+    assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
+    assert "asked for 90; ending early saved 80% of them" in cost
 
 
 def test_a_study_is_not_continued_with_other_settings(
@@ -412,10 +495,15 @@ def test_a_job_tells_how_it_ended() -> None:
 def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
     stop = threading.Event()
     beats: list[float] = []
-    threading.Timer(3.5, stop.set).start()
-    waited = process.run(_job, "wait", stop=stop, beat=lambda: beats.append(time.monotonic()))
+
+    def beat() -> None:
+        beats.append(time.monotonic())
+        if len(beats) == 3:  # it gives signs of life while a job says nothing
+            stop.set()
+
+    waited = process.run(_job, "wait", stop=stop, beat=beat)
     assert waited.kind == "interrupted"
-    assert len(beats) >= 3, "it gives signs of life while a job says nothing"
+    assert 1 < beats[2] - beats[0] < 10
 
 
 def _job(tell: process.Tell, what: str) -> str:

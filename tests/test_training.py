@@ -204,6 +204,42 @@ def test_every_loss_learns(dataset: Dataset, loss: str) -> None:
     assert fitted.history[-1]["train_accuracy"] > 0.3, "a seventh is chance"
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "own"),
+    [
+        ("adam", "Adam", {}),
+        ("sgd", "SGD", {"momentum": 0.0}),
+        ("momentum", "SGD", {"momentum": 0.8, "nesterov": True}),
+        ("adamw", "AdamW", {"weight_decay": 0.02}),
+        ("rmsprop", "RMSprop", {}),
+    ],
+)
+def test_an_optimizer_is_the_one_of_its_name_with_its_settings(
+    name: OptimizerName, kind: str, own: dict[str, object]
+) -> None:
+    settings = TrainSettings(optimizer=name, momentum=0.8, weight_decay=0.02, averaging=0.5)
+    made = optimization.make_optimizer(settings, steps=20)
+    assert type(made).__name__ == kind
+    wanted = own | {"use_ema": True, "ema_momentum": 0.9}
+    assert {key: made.get_config()[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_a_loss_is_its_formula_on_smoothed_labels(loss: LossName) -> None:
+    p = np.array([[0.7, 0.1, 0.05, 0.05, 0.05, 0.03, 0.02], [0.3, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1]])
+    labels = np.eye(7)[[0, 3]]
+    y = 0.9 * labels + 0.1 / 7
+    dice = 2 * (y * p).sum(axis=0) / (y + p).sum(axis=0)
+    expected = {
+        "cross_entropy": -(y * np.log(p)).sum(axis=1).mean(),
+        "focal": -(0.25 * (1 - p) ** 2 * y * np.log(p)).sum(axis=1).mean(),
+        "dice": 1 - dice[[0, 3]].mean(),
+    }
+    made = optimization.make_loss(TrainSettings(loss=loss, label_smoothing=0.1))
+    found = made(labels.astype(np.float32), p.astype(np.float32))
+    assert float(found) == pytest.approx(expected[loss], rel=1e-5)
+
+
 def test_dice_is_one_minus_the_soft_f1_of_the_classes_present() -> None:
     labels = np.eye(7, dtype=np.float32)[[0, 0, 3]]
     right = optimization.SoftDice()(labels, labels)
