@@ -1,7 +1,7 @@
 """fit: a dataset and settings to a trained network and its history. Knows nothing of MLflow.
 
-What the same seed, data and thread count give is the same to the last bit on a CPU, also when a
-training was interrupted and went on from its checkpoint.
+What the same seed, data and thread count give is the same to the last bit on the same kind of CPU,
+also when a training was interrupted and went on from its checkpoint.
 """
 
 import json
