@@ -104,7 +104,14 @@ class Run:
         with warnings.catch_warnings(action="ignore"):  # several of its classes know a folder
             resolved = resolve_dataset_source(records.dataset_uri(address))
         entity = MetaDataset(resolved, name=Path(source).name[-60:], digest=dataset.digest)
-        mlflow.log_input(entity, context=context)
+        try:
+            mlflow.log_input(entity, context=context)
+        except MlflowException as error:
+            # MLflow looks whether the store knows the faces, then writes: of two processes that
+            # do so at once one is refused, and finds them the next time.
+            if error.error_code != "BAD_REQUEST":
+                raise
+            mlflow.log_input(entity, context=context)
         self.tag(dataset=address, dataset_digest=dataset.digest, dataset_source=source)
 
     def log_model(self, model: Any, name: str = "model") -> None:

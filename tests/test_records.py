@@ -18,8 +18,11 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
+from mlflow.store.tracking.dbmodels.models import SqlDataset
 from PIL import Image
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from pipeline import InputError, TrainingError, dataset, device, networks, records, tracking
 from pipeline.dataset import CLASSES, TEST, TRAIN, Dataset, Faces, assemble, save, unseen
@@ -192,6 +195,35 @@ def test_a_run_that_others_work_on_is_left_to_them(store: Path) -> None:
         other.wait()
     tracking.mend_dead_runs()
     assert get(run.id).info.status == "FAILED"
+
+
+def test_two_processes_record_the_same_faces_at_the_same_moment(dataset: Dataset) -> None:
+    """Another one's write falls between MLflow's look for the faces and the write of this one."""
+    faces = replace(dataset, about={**dataset.about, "source": "faces.csv"})
+    with tracking.record("ingest", IngestSettings()) as other:
+        pass
+    MlflowClient().update_run(other.id, "RUNNING")
+    written: list[str] = []
+
+    def write_first(session: Session, *_: object) -> None:
+        new = [row for row in session.new if isinstance(row, SqlDataset)]
+        if new and not written:
+            row = new[0]
+            written.append(row.digest)
+            same = mlflow.entities.Dataset(
+                row.name, row.digest, row.dataset_source_type, row.dataset_source
+            )
+            MlflowClient().log_inputs(other.id, [DatasetInput(same)])
+
+    event.listen(Session, "before_flush", write_first)
+    try:
+        with tracking.record("ingest", IngestSettings()) as run:
+            run.use_dataset(faces, run.id, context="ingest")
+    finally:
+        event.remove(Session, "before_flush", write_first)
+    assert written == [faces.digest]
+    for run_id in (run.id, other.id):
+        assert [used.dataset.digest for used in get(run_id).inputs.dataset_inputs] == written
 
 
 def test_another_share_for_validation_does_not_make_test_faces_unseen_again() -> None:
