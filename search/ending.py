@@ -48,7 +48,7 @@ def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run
     count = storage.count(study)
     settled = count.settled
     if count.running:
-        print(f"{count.running} trials run elsewhere; whoever finishes last ends the study")
+        print(f"still running elsewhere: {count.running}; whoever finishes last ends the study")
         parent.leave()
         return
     if study.user_attrs.get("ended_with") == settled:

@@ -424,7 +424,7 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
         name = lifetime._process_name(other.pid)
         parent.tag(process=f"{lifetime.this_process()},{name}")
         ending.finish(study, SearchSettings(), "none", parent)
-        assert "1 trials run elsewhere" in capsys.readouterr().out
+        assert "still running elsewhere: 1;" in capsys.readouterr().out
         assert runs("study")[0].data.tags["process"] == name
     assert runs("study")[0].info.status == "RUNNING"
     tracking.mend_dead_runs()
