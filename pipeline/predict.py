@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 def predict(settings: PredictSettings) -> None:
     # Rooms are imported where they are needed: a mistyped parameter is answered without them.
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from pipeline import networks, records
     from pipeline.dataset import CLASSES
 
     images, names = _faces(settings.faces)
-    table = Table("face")
+    table = Table(Column("face", overflow="fold"))
     answers = []
     for run in map(str.strip, settings.runs.split(",")):
         file, _ = records.model_file(run)
         answers.append(networks.predict(networks.load(file), images))
-        table.add_column(run)
+        table.add_column(run, overflow="fold")
     for row, name in enumerate(names):
         best = [(CLASSES[a[row].argmax()], a[row].max()) for a in answers]
         table.add_row(name, *(f"{word} {share:.0%}" for word, share in best))
@@ -43,9 +43,8 @@ def _faces(faces: str) -> "tuple[np.ndarray, list[str]]":
 
     if faces != "sample":
         return sources.read_picture(faces)[np.newaxis, ..., np.newaxis], [faces]
-    images, labels = sample.draw(
-        count=70, seed=1
-    )  # another seed than the demo's network was trained on
+    # Another seed than the demo's network was trained on.
+    images, labels = sample.draw(count=70, seed=1)
     first = [int(np.argmax(labels == code)) for code in range(len(CLASSES))]
     return images[first][..., np.newaxis], [f"drawn as {name}" for name in CLASSES]
 
