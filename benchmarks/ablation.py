@@ -24,9 +24,13 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks import processor
-from pipeline import dataset, device, networks, records, training
-from pipeline.dataset import VALIDATION, Dataset
+from pipeline.data import VALIDATION, dataset, splitting
+from pipeline.data.dataset import Dataset
+from pipeline.networks import files
+from pipeline.runs import addresses
 from pipeline.settings import TrainSettings, ViewsName, recipe
+from pipeline.training import device
+from pipeline.training.fit import fit, kept_network
 
 FILE = Path(__file__).with_name("ablation.csv")
 BASE = replace(recipe(TrainSettings, "compact"), width=0.25, faces=2000)
@@ -66,7 +70,7 @@ class Ablation:
 
 
 def main(ablation: Ablation) -> None:
-    faces = dataset.load_without_test(records.dataset_folder(ablation.data))
+    faces = dataset.load_without_test(addresses.dataset_folder(ablation.data))
     precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
     for seed in range(ablation.seeds):  # all rows of a seed first: fewer --seeds still compare
         for name, change in ROWS.items():
@@ -86,18 +90,18 @@ def _is_measured(name: str, seed: int) -> bool:
 
 def _measure(name: str, settings: TrainSettings, faces: Dataset, precision: str) -> None:
     began = time.perf_counter()
-    few = dataset.fewer(faces, settings.faces, settings.seed)
-    fitted = training.fit(settings, few, precision=precision)
+    few = splitting.subsample(faces, settings.max_train_faces, settings.seed)
+    fitted = fit(settings, few, precision=precision)
     if fitted.interrupted or fitted.model is None:
         raise KeyboardInterrupt
-    weights = networks.get_state(fitted.model.get_layer(settings.network).weights)
+    weights = files.get_state(fitted.model.get_layer(settings.network).weights)
     seconds = time.perf_counter() - began
     images, labels = faces.part(VALIDATION)
     # The name that says that this is done comes last, in case of an interruption.
-    rows = (VIEWS if name == WHOLE else {}) | {name: settings.views}
+    rows = (VIEWS if name == WHOLE else {}) | {name: settings.tta}
     for row, views in rows.items():
-        network = training.kept_network(replace(settings, views=views), few, weights)
-        accuracy = np.mean(networks.predict(network, images).argmax(axis=1) == labels)
+        network = kept_network(replace(settings, views=views), few, weights)
+        accuracy = np.mean(files.predict(network, images).argmax(axis=1) == labels)
         _note(row, settings.seed, float(accuracy), seconds)
 
 

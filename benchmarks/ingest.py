@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
+from pipeline.data.fer_csv import read_csv
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,12 @@ class Reading:
 
 
 def notebook(csv: Path) -> None:
-    import numpy as np
-    import pandas as pd
-
     table = pd.read_csv(csv)
     rows = [list(map(int, row.split())) for row in table["pixels"]]
     np.array(rows, np.uint8).reshape(-1, 48, 48)
 
 
 def ours(csv: Path) -> None:
-    from pipeline.fer_csv import read_csv
-
     read_csv(csv)
 
 
@@ -54,10 +50,6 @@ WAYS = {"notebook": notebook, "ours": ours}
 
 
 def read_once(reading: Reading) -> None:
-    import pandas  # noqa: F401
-
-    from pipeline.fer_csv import read_csv
-
     with tempfile.TemporaryDirectory() as folder:  # makes numba load or compile the loop
         one = Path(folder) / "one.csv"
         one.write_text("emotion,pixels\n0," + " ".join(["0"] * 2304) + "\n")

@@ -16,9 +16,12 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from pipeline import dataset, device, records, training
-from pipeline.dataset import TRAIN, VALIDATION, Dataset
+from pipeline.data import TRAIN, VALIDATION, dataset
+from pipeline.data.dataset import Dataset
+from pipeline.runs import addresses
 from pipeline.settings import OptimizerName, TrainSettings
+from pipeline.training import device
+from pipeline.training.fit import fit
 
 FILE = Path(__file__).with_name("curves.csv")
 LRS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
@@ -37,7 +40,7 @@ class Recording:
 
 
 def main(recording: Recording) -> None:
-    faces = few(dataset.load_without_test(records.dataset_folder(recording.data)))
+    faces = few(dataset.load_without_test(addresses.dataset_folder(recording.data)))
     threads = device.use_threads(recording.threads)
     precision = device.choose_precision("auto", device.describe(threads))
     done = set() if not FILE.exists() else recorded()
@@ -45,7 +48,7 @@ def main(recording: Recording) -> None:
         if (optimizer, batch_size, lr) in done:
             continue
         settings = replace(BASE, optimizer=optimizer, batch_size=batch_size, lr=lr)
-        fitted = training.fit(settings, faces, precision=precision)
+        fitted = fit(settings, faces, precision=precision)
         if fitted.interrupted:
             raise KeyboardInterrupt
         curve = pd.DataFrame(fitted.history)[["train_loss", "val_loss", "val_accuracy"]].round(5)

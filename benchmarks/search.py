@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record_curves import BATCH_SIZES, EPOCHS, FILE, LRS, OPTIMIZERS
-from search.strategy import make_pruner, make_sampler, sampler_seed, silence_optuna
+from search.methods.samplers import make_pruner, make_sampler, sampler_seed, silence_optuna
 
 Curves = dict[tuple[str, int, float], NDArray[np.float64]]
 AFTER = (100, 200, 400)  # epochs; the last is what a study may train

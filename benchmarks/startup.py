@@ -22,6 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
+from pipeline.data import dataset
+from pipeline.runs import addresses, queries, tracking
+from pipeline.settings import TrainSettings
+from pipeline.training import device
+from pipeline.training.fit import fit
+from pipeline.training.self_test import self_test
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,26 +72,22 @@ def take_steps(data: str) -> None:
         now = time.perf_counter()
         marks[name], last = now - last, now
 
-    from pipeline import records, tracking
-
     mark("import MLflow, scikit-learn, matplotlib")
-    from pipeline import dataset, device, training
-    from pipeline.settings import TrainSettings
 
     mark("import Keras and TensorFlow")
     with tracking.record("train", TrainSettings(data=data)):
         mark("open the store, start the run")
         precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
-        device.self_test(precision)
+        self_test(precision)
         mark("self-test of the device")
-        faces = dataset.load_without_test(records.dataset_folder(data))
+        faces = dataset.load_without_test(addresses.dataset_folder(data))
         mark("load the faces, check their digest")
 
         def stop(*_: int) -> None:
             mark("build, compile, first batch")
             raise KeyboardInterrupt
 
-        training.fit(TrainSettings(), faces, precision=precision, on_batch=stop)
+        fit(TrainSettings(), faces, precision=precision, on_batch=stop)
     print(json.dumps(marks))
 
 
@@ -93,14 +95,13 @@ def main(startup: Startup) -> None:
     if startup.steps:
         take_steps(startup.data)
         return
-    from pipeline import records
 
-    data = str(records.dataset_folder(startup.data).resolve())
+    data = str(addresses.dataset_folder(startup.data).resolve())
     command = [sys.executable, "-m", __spec__.name, "--data", data, "--steps"]
     rows: dict[str, list[float]] = {"mlflow run itself": []}
     with tempfile.TemporaryDirectory() as store:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store}/mlflow.db"
-        records.use_store()  # makes its tables, which a user's store has
+        queries.use_store()  # makes its tables, which a user's store has
         for _ in range(startup.n):
             rows["mlflow run itself"].append(mlflow_run(data))
             done = subprocess.run(command, capture_output=True, text=True, check=True)

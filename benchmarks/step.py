@@ -28,11 +28,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
-from pipeline import dataset, device, networks, records, training
-from pipeline.batches import TrainBatches
-from pipeline.dataset import Dataset
-from pipeline.optimization import make_loss, make_optimizer
-from pipeline.settings import SIDE, NetworkName, Precision, Switch, TrainSettings, recipe
+from pipeline.data import SIDE, dataset, splitting
+from pipeline.data.batches import TrainBatches
+from pipeline.data.dataset import Dataset
+from pipeline.networks.build import build
+from pipeline.runs import addresses
+from pipeline.settings import NetworkName, Precision, Switch, TrainSettings, recipe
+from pipeline.training import device
+from pipeline.training.fit import fit
+from pipeline.training.losses import make_loss
+from pipeline.training.optimizers import make_optimizer
 
 REST = "rest"
 STEPS = 8  # that are traced
@@ -117,13 +122,13 @@ def _in_a_process(row: Profile, onednn: str) -> dict[str, Any]:
 def measure(row: Profile) -> dict[str, Any]:
     """Faces a second after the first epoch, and the share of each kind of operation."""
     if not row.fused:
-        networks.FusedBatchNormalization = keras.layers.BatchNormalization  # type: ignore[misc]
+        FusedBatchNormalization = keras.layers.BatchNormalization  # type: ignore[misc]
     faces = _faces(row)
     settings = replace(
         recipe(TrainSettings, row.network), epochs=2, side=row.side, grow_at=1.0, faces=row.faces
     )
     speeds: list[float] = []
-    training.fit(
+    fit(
         settings,
         faces,
         precision=row.precision,
@@ -134,7 +139,7 @@ def measure(row: Profile) -> dict[str, Any]:
 
 def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str, float]:
     batches = TrainBatches(faces, settings)
-    model = networks.build(settings, precision=precision, to_train=True)
+    model = build(settings, precision=precision, to_train=True)
     model.compile(make_optimizer(settings, steps=100), make_loss(settings))
     few = [batches[index] for index in range(STEPS)]
     images, targets = (np.concatenate(part) for part in zip(*few, strict=True))
@@ -186,8 +191,8 @@ def _inputs(profile: Profile) -> Iterator[tuple[str, float]]:
 
 
 def _faces(profile: Profile) -> Dataset:
-    faces = dataset.load_without_test(records.dataset_folder(profile.data))
-    return dataset.fewer(faces, profile.faces, seed=0)
+    faces = dataset.load_without_test(addresses.dataset_folder(profile.data))
+    return splitting.subsample(faces, profile.faces, seed=0)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
-from pipeline import dataset, device, records, training
-from pipeline.dataset import TRAIN, Dataset
+from pipeline.data import TRAIN, dataset, splitting
+from pipeline.data.dataset import Dataset
+from pipeline.runs import addresses
 from pipeline.settings import NetworkName, TrainSettings, recipe
+from pipeline.training import device
+from pipeline.training.fit import fit
 
 REPORT = TrainSettings(epochs=60, batch_size=16, lr=0.0002, patience=0)
 
@@ -63,7 +66,7 @@ def seconds_to_target(
             raise ReachedTarget
 
     try:
-        if training.fit(settings, faces, precision=precision, on_epoch=[judge]).interrupted:
+        if fit(settings, faces, precision=precision, on_epoch=[judge]).interrupted:
             raise KeyboardInterrupt
     except ReachedTarget:
         return time.perf_counter() - began, reached
@@ -73,9 +76,9 @@ def seconds_to_target(
 def extrapolated(settings: TrainSettings, faces: Dataset, count: int) -> float:
     """Seconds that all epochs of `settings` would take, from the second epoch on `count` faces."""
     speeds: list[float] = []
-    training.fit(
+    fit(
         replace(settings, epochs=2),
-        dataset.fewer(faces, count, settings.seed),
+        splitting.subsample(faces, count, settings.seed),
         precision="float32",
         on_epoch=[lambda epoch, logs: speeds.append(logs["images_per_second"])],
     )
@@ -83,7 +86,7 @@ def extrapolated(settings: TrainSettings, faces: Dataset, count: int) -> float:
 
 
 def main(race: Race) -> None:
-    faces = dataset.load_without_test(records.dataset_folder(race.data))
+    faces = dataset.load_without_test(addresses.dataset_folder(race.data))
     precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
     ours = replace(recipe(TrainSettings, race.network), epochs=race.epochs, seed=race.seed)
     print(f"{race.network}, {precision}")

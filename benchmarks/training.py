@@ -21,10 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
-from pipeline import dataset, networks, records, tracking, training
-from pipeline.dataset import TRAIN, VALIDATION, Dataset
-from pipeline.progress import EpochProgress
+from pipeline.data import TRAIN, VALIDATION, dataset, splitting
+from pipeline.data.dataset import Dataset
+from pipeline.networks import files
+from pipeline.networks.build import build
+from pipeline.runs import addresses, tracking
 from pipeline.settings import TrainSettings
+from pipeline.training.fit import fit
+from pipeline.training.progress import EpochProgress
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Measurement:
 def untracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
     """Seconds of each epoch of `training.fit` alone."""
     ends: list[float] = []
-    training.fit(
+    fit(
         TrainSettings(epochs=epochs, patience=0),
         faces,
         precision=precision,
@@ -58,7 +62,7 @@ def tracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
         tracking.record("train", settings) as run,
         EpochProgress(epochs) as progress,
     ):
-        training.fit(
+        fit(
             settings,
             faces,
             precision=precision,
@@ -77,7 +81,7 @@ def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
     """Seconds of each epoch of Keras' own fit on the same network and arrays."""
     settings = TrainSettings()
     keras.utils.set_random_seed(0)
-    model = networks.build(settings, precision=precision, to_train=True)
+    model = build(settings, precision=precision, to_train=True)
     model.compile(
         keras.optimizers.Adam(settings.lr), "categorical_crossentropy", metrics=["accuracy"]
     )
@@ -91,14 +95,14 @@ def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
     )
     model.fit(
         *sides[0], batch_size=settings.batch_size, epochs=epochs, verbose=0, callbacks=[callback],
-        validation_data=sides[1], validation_batch_size=networks.PREDICT_BATCH,
+        validation_data=sides[1], validation_batch_size=files.PREDICT_BATCH,
     )  # fmt: skip
     return np.diff(ends).tolist()
 
 
 def main(measurement: Measurement) -> None:
-    whole = dataset.load_without_test(records.dataset_folder(measurement.data))
-    faces = dataset.fewer(whole, measurement.faces, seed=0)
+    whole = dataset.load_without_test(addresses.dataset_folder(measurement.data))
+    faces = splitting.subsample(whole, measurement.faces, seed=0)
     rows = np.concatenate(
         [np.flatnonzero(faces.split == TRAIN), np.flatnonzero(faces.split == VALIDATION)[:500]]
     )

@@ -12,15 +12,3 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # later, and without them trains at less than half the speed (DECISIONS.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-
-class InputError(Exception):
-    """What a user gave can't be used. Its text is one line: what, where, and the remedy."""
-
-
-class Pruned(Exception):  # noqa: N818  (a decision, not an error)
-    """A search ends this training early: it can no longer become one of the best. One line."""
-
-
-class TrainingError(Exception):
-    """A training can't go on: its numbers, or those of the machine, are broken. One line."""

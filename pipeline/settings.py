@@ -1,430 +1,631 @@
-"""The settings of every command: one frozen dataclass each, and every default of the project.
+"""Settings of the pipeline's commands: one frozen dataclass a command, one line a setting.
 
-The command line, MLproject, the recorded params and the documentation follow these classes; tests
-hold them together. A value that can't be used raises `InputError` when the settings are made.
+A line holds a setting's type, default, help, bounds and search range. The command line, the checks,
+the recorded params, the search spaces and docs/settings.md derive from it.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+import textwrap
+from collections.abc import Collection
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from tyro.conf import FlagConversionOff
-from tyro.constructors import PrimitiveConstructorSpec
+from pipeline import registry
+from pipeline.data import SIDE
+from pipeline.errors import InputError
 
-from pipeline import InputError
-
-SplitPolicy = Literal["report", "official", "final"]
-NetworkName = Literal["report", "compact", "strong"]
-OptimizerName = Literal["adam", "sgd", "momentum", "adamw", "rmsprop"]
-LossName = Literal["cross_entropy", "dice", "focal"]
-ScheduleName = Literal["constant", "cosine", "one_cycle"]
-ViewsName = Literal["one", "flip", "ten", "turned"]
-KeepName = Literal["best", "last"]
-Precision = Literal["auto", "float32", "bfloat16"]
-SplitName = Literal["train", "validation", "test"]
-SamplerName = Literal["tpe", "random"]
-PrunerName = Literal["halving", "median", "none"]
-SpaceName = Literal["narrow", "wide"]
-
-# A bare --name as a person types it, or --name true as MLproject passes it.
-Switch = Annotated[
-    bool,
-    FlagConversionOff,
-    PrimitiveConstructorSpec(
-        nargs=(0, 1),
-        metavar="[true|false]",
-        instance_from_str=lambda words: _switch(words),
-        is_instance=lambda value: isinstance(value, bool),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
-
-NONE = "none"
 LATEST = "latest"
-SIDE = 48
-"""Height and width of a face in pixels."""
-
-AnyTraining = TypeVar("AnyTraining", bound="Training")
-
-
-@dataclass(frozen=True)
-class IngestSettings:
-    """Read faces from a source, split them and keep them as a dataset."""
-
-    source: str = "sample"
-    """sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, or kaggle:OWNER/NAME."""
-    split: SplitPolicy = "report"
-    """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says.
-    final: PublicTest is trained on too, when nothing is left to choose; PrivateTest is test."""
-    validation: float = 0.1
-    """Share of the faces not for testing that is held out for validation, in [0.01, 0.5]; with
-    split=official only where the source has no validation split of its own."""
-    seed: int = 0
-    """Seed of the random split, and of the drawn faces."""
-
-    def __post_init__(self) -> None:
-        _require(
-            self.source != "",
-            "source",
-            self.source,
-            "sample, a file, a folder or kaggle:OWNER/NAME",
-        )
-        _require(0.01 <= self.validation <= 0.5, "validation", self.validation, "in [0.01, 0.5]")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+MOST_SEED = 2**32 - 1
+AnySettings = TypeVar("AnySettings", bound="Settings")
+AnyHyperparameters = TypeVar("AnyHyperparameters", bound="Hyperparameters")
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a network is trained. The defaults are the report's baseline.
+class Range:
+    """Range of a search, ends included; `log` draws on a logarithmic scale."""
 
-    On a command line, `network` brings its own recipe as defaults (RECIPES, below).
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting, beside its type and default.
+
+    Bounds: `low` and `high` are included, `above` and `below` excluded; a float must be finite.
+    `known` are the names that it takes; if it is `open`, `package.module:name` is taken too.
+    `search` is what the wide search space varies, and `when` the (setting, value) without which
+    this one has no effect.
     """
 
-    network: NetworkName = "report"
-    """Network to train, by name (docs/training.md)."""
-    epochs: int = 30
-    """Passes over the training faces, at most."""
-    batch_size: int = 64
-    """Faces a step."""
-    lr: float = 0.0001
-    """Peak learning rate."""
-    optimizer: OptimizerName = "adam"
-    """momentum is SGD with Nesterov momentum."""
-    momentum: float = 0.9
-    """Momentum of the optimizer momentum, in [0, 1)."""
-    weight_decay: float = 0.004
-    """Decoupled weight decay of the optimizer adamw (Keras' default)."""
-    schedule: ScheduleName = "constant"
-    """Learning rate over a training: constant, or after the warm-up down to 0 by a cosine or, in
-    one_cycle, by a straight line."""
-    warmup: float = 0.0
-    """Share of the training in which the learning rate rises to its peak, in [0, 1)."""
-    averaging: float = 0.0
-    """Share of the training over which weights are averaged, exponentially; the average validates
-    and is kept. In [0, 1); 0 keeps the weights themselves."""
-    loss: LossName = "cross_entropy"
-    """Loss to minimise (docs/training.md)."""
-    label_smoothing: float = 0.0
-    """Share of each target spread evenly over the classes, in [0, 1)."""
-    dropout: float = 0.25
-    """Dropout rate in [0, 1): after each group of the report's network, whose own is not known;
-    before the softmax of ours."""
-    l2: float = 0.01
-    """L2 penalty on two of the report network's convolutions, on all of another's. The report does
-    not give its own."""
-    width: float = 1.0
-    """Factor on the channels of the convolutions; 1 is the published network."""
-    kernel: int = 3
-    """Side of the convolutions' kernels, in pixels, odd; 3 is the published network."""
-    start: str = NONE
-    """Trained network of the same `network`, `width` and `kernel` whose weights this one begins
-    with: a train run's id, a model address or a .keras file; none draws them."""
-    flip: Switch = False
-    """Mirror each training face in every other epoch."""
-    shift: int = 0
-    """Training faces are moved by up to as many pixels, in each direction."""
-    zoom: float = 0.0
-    """Training faces are scaled by up to this share, up (a crop) or down, in [0, 0.5]."""
-    rotate: float = 0.0
-    """Training faces are turned by up to as many degrees, in [0, 45]."""
-    erase: int = 0
-    """Side of the largest square that is blanked in a training face, in pixels, up to 48."""
-    mixup: float = 0.0
-    """Training faces are mixed in pairs, by shares from Beta(mixup, mixup); 0 is off."""
-    side: int = 48
-    """Side of the training faces at the start, in pixels; 48 is their full size."""
-    grow_at: float = 0.5
-    """Share of the epochs after which faces of a smaller `side` are trained at full size."""
-    views: ViewsName = "one"
-    """What the kept network averages over: the face, its mirror image too, ten crops, or the face,
-    as it is and turned to either side, and the mirror images of the three."""
-    recalibrate: Switch = False
-    """Measure the batch normalisations' means and variances anew, on training faces, before each
-    validation and, in its `views`, for the kept network: training's are of moved and mixed faces,
-    and of weights before they were averaged."""
-    keep: KeepName = "best"
-    """Epoch whose weights are kept: the best by validation accuracy, or the last, for a learning
-    rate that falls to 0: then validation chooses nothing, and its accuracy flatters less."""
-    patience: int = 10
-    """Epochs at full size without a better validation accuracy before training stops; 0, which
-    keep=last needs, is off."""
-    precision: Precision = "auto"
-    """Computation dtype; auto is bfloat16 where the hardware computes in it, else float32."""
-    threads: int = 0
-    """Threads to compute with; 0 takes one a core."""
-    seed: int = 0
-    """Seed of initial weights, of `faces`, their order and augmentation, and of dropout."""
-    faces: int = 0
-    """Training faces to use, drawn at random by class from `seed`; 0 is all. For a quick try."""
+    help: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    known: Collection[str] = ()
+    open: bool = False
+    search: Range | tuple[Any, ...] | None = None
+    when: tuple[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a settings class: its line, and the class that declares it (its group)."""
+
+    name: str
+    kind: Any
+    default: Any
+    setting: Setting
+    group: "type[Settings]"
+
+    @property
+    def optional(self) -> bool:
+        return type(None) in get_args(self.kind)
+
+    @property
+    def plain_type(self) -> type:
+        """int, float, bool or str."""
+        if get_origin(self.kind) is Literal:
+            return str
+        return next(t for t in (*get_args(self.kind), self.kind) if t is not type(None))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names that it takes, or none if it takes other values too."""
+        if get_origin(self.kind) is Literal:
+            return get_args(self.kind)
+        return () if self.setting.open else tuple(self.setting.known)
+
+    @property
+    def bounds(self) -> str:
+        """The values that it takes, in words; empty if any value of its type."""
+        line = self.setting
+        if self.choices or line.known:
+            names = ", ".join(self.choices or line.known)
+            return f"one of {names}" + (", or package.module:name" if line.open else "")
+        if line.low is not None and (line.high is not None or line.below is not None):
+            if self.plain_type is int:
+                return f"from {line.low:.10g} to {line.high:.10g}"
+            end = f"{line.below:g})" if line.below is not None else f"{line.high:g}]"
+            return f"in [{line.low:g}, {end}"
+        number = "a finite number" if self.plain_type is float else ""
+        if line.above is not None:
+            return f"{number} above {line.above:g}".strip()
+        if line.low is not None:
+            return f"{number}, {line.low:g} or more".removeprefix(", ")
+        return ""
+
+    def accepts(self, value: Any) -> bool:
+        """Whether `value`, of the right type, is within the bounds."""
+        line = self.setting
+        if value is None:
+            return self.optional
+        if isinstance(value, str):
+            names = self.choices or line.known
+            return not names or value in names or (line.open and is_reference(value))
+        return not (
+            (isinstance(value, float) and not math.isfinite(value))
+            or (line.low is not None and value < line.low)
+            or (line.high is not None and value > line.high)
+            or (line.above is not None and value <= line.above)
+            or (line.below is not None and value >= line.below)
+        )
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` stands for. Raises ValueError, saying what is wrong with it."""
+        if self.optional and text == "None":
+            return None
+        if self.plain_type is bool:
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"{text}: expected true or false, or nothing for true")
+            return text.lower() == "true"
+        return self.plain_type(text)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of all settings. A value out of its bounds raises InputError, naming it."""
+
+    def __post_init__(self) -> None:
+        for field in self.fields().values():
+            value = getattr(self, field.name)
+            require(field.accepts(value), field.name, value, field.bounds)
+        self.check()
+
+    def check(self) -> None:
+        """Check settings that depend on each other. Raises InputError."""
+
+    @classmethod
+    def fields(cls) -> dict[str, Field]:
+        """The fields by name, grouped in the order of the base classes, its own last."""
+        cached: dict[str, Field] = _fields(cls)  # type: ignore[arg-type]
+        return cached
+
+
+@cache
+def _fields(cls: type[Settings]) -> dict[str, Field]:
+    hints = get_type_hints(cls, include_extras=True)
+    groups = [base for base in _leaves(cls) if base is not Settings]
+    found = {}
+    for group in groups:
+        for name in group.__annotations__:
+            annotated = get_args(hints[name])
+            default = next(f.default for f in fields(cls) if f.name == name)
+            found[name] = Field(name, annotated[0], default, annotated[1], group)
+    return found
+
+
+def _leaves(cls: type) -> list[type]:
+    """The classes that `cls` is made of, in the order in which they are written."""
+    below = [leaf for base in cls.__bases__ if base is not object for leaf in _leaves(base)]
+    return [*dict.fromkeys(below), *([cls] if cls.__annotations__ else [])]
+
+
+def is_reference(value: str) -> bool:
+    """Whether `value` has the form `package.module:name`."""
+    return registry.REFERENCE.fullmatch(value) is not None
+
+
+def require(met: bool, name: str, value: object, expected: str) -> None:
+    if not met:
+        raise InputError(f"{name}={value}: expected {expected}")
+
+
+SEED = Annotated[int, Setting("Seed of all that is random.", low=0, high=MOST_SEED)]
+DATA = Annotated[
+    str, Setting("A dataset folder, an ingest run's id, or latest (the newest ingest run).")
+]
+MAX_TRAIN_FACES = Annotated[
+    int,
+    Setting("Training faces to use, drawn at random by class from `seed`; 0 is all.", low=0),
+]
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Settings):
+    """network"""
+
+    network: Annotated[str, Setting("Network to train.", known=registry.NETWORKS, open=True)] = (
+        "report"
+    )
+    width: Annotated[
+        float,
+        Setting(
+            "Factor on the channels of the convolutions; 1 is the published network.",
+            low=0.05,
+            high=8,
+        ),
+    ] = 1.0
+    kernel: Annotated[
+        int,
+        Setting(
+            "Side of the convolutions' kernels, in pixels, odd; 3 is the published network.",
+            low=1,
+            high=11,
+            search=(3, 5),
+        ),
+    ] = 3
+    dropout: Annotated[
+        float,
+        Setting(
+            "Dropout rate: after each group of the report's network, whose own is not known; "
+            "before the softmax of ours.",
+            low=0,
+            below=1,
+            search=Range(0, 0.6),
+        ),
+    ] = 0.25
+    init_from: Annotated[
+        str | None,
+        Setting(
+            "Trained network of the same `network`, `width` and `kernel` that gives the initial"
+            " weights: a train run's id, a model address or a .keras file."
+        ),
+    ] = None
+    tta: Annotated[
+        Literal["none", "flip", "ten_crop", "flip_rotate"],
+        Setting(
+            "Test-time augmentation of the saved network, which averages its probabilities "
+            "over: the face and its mirror image; ten crops; or the face, rotated by 10 "
+            "degrees to either side too, and their mirror images."
+        ),
+    ] = "none"
+    recalibrate_bn: Annotated[
+        bool,
+        Setting(
+            "Re-estimate batch normalisation's means and variances on training faces before "
+            "each validation, and for the saved network."
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class OptimizerSettings(Settings):
+    """optimizer"""
+
+    optimizer: Annotated[
+        str,
+        Setting(
+            "Optimizer; momentum is SGD with Nesterov momentum.",
+            known=registry.OPTIMIZERS,
+            open=True,
+            search=("adam", "sgd", "momentum", "adamw", "rmsprop"),
+        ),
+    ] = "adam"
+    lr: Annotated[
+        float, Setting("Peak learning rate.", above=0, search=Range(5e-5, 0.1, log=True))
+    ] = 0.0001
+    momentum: Annotated[
+        float,
+        Setting(
+            "Momentum of optimizer=momentum.",
+            low=0,
+            below=1,
+            search=Range(0.7, 0.98),
+            when=("optimizer", "momentum"),
+        ),
+    ] = 0.9
+    weight_decay: Annotated[
+        float,
+        Setting(
+            "Decoupled weight decay of optimizer=adamw (Keras' default).",
+            low=0,
+            search=Range(1e-5, 0.1, log=True),
+            when=("optimizer", "adamw"),
+        ),
+    ] = 0.004
+    batch_size: Annotated[int, Setting("Faces a step.", low=1, search=Range(8, 128, log=True))] = 64
+    ema: Annotated[
+        float,
+        Setting(
+            "Exponential moving average of the weights, its window as a share of the training; "
+            "0 is off. The averaged weights are validated and saved.",
+            low=0,
+            below=1,
+            search=Range(0, 0.1),
+        ),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleSettings(Settings):
+    """schedule"""
+
+    epochs: Annotated[int, Setting("Passes over the training faces, at most.", low=1)] = 30
+    schedule: Annotated[
+        Literal["constant", "cosine", "one_cycle"],
+        Setting(
+            "Learning rate over a training: constant, or after the warm-up down to 0 by half a "
+            "cosine or, in one_cycle, by a straight line.",
+            search=("constant", "cosine", "one_cycle"),
+        ),
+    ] = "constant"
+    warmup: Annotated[
+        float,
+        Setting(
+            "Share of the training in which the learning rate rises to its peak.",
+            low=0,
+            below=1,
+            search=Range(0, 0.3),
+        ),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """loss"""
+
+    loss: Annotated[
+        str,
+        Setting(
+            "Loss to minimise.",
+            known=registry.LOSSES,
+            open=True,
+            search=("cross_entropy", "dice", "focal"),
+        ),
+    ] = "cross_entropy"
+    label_smoothing: Annotated[
+        float,
+        Setting(
+            "Share of each target that is spread evenly over the classes.",
+            low=0,
+            below=1,
+            search=Range(0, 0.2),
+        ),
+    ] = 0.0
+    l2: Annotated[
+        float,
+        Setting(
+            "L2 penalty on two of the report network's convolutions, on all of another's. The "
+            "report does not give its own.",
+            low=0,
+            search=Range(1e-5, 0.03, log=True),
+        ),
+    ] = 0.01
+
+
+@dataclass(frozen=True)
+class AugmentationSettings(Settings):
+    """augmentation of the training faces"""
+
+    flip: Annotated[
+        bool, Setting("Mirror each face in every other epoch.", search=(False, True))
+    ] = False
+    shift: Annotated[
+        int,
+        Setting(
+            "Shift by up to as many pixels, in each direction.",
+            low=0,
+            high=SIDE // 2,
+            search=Range(0, 6),
+        ),
+    ] = 0
+    zoom: Annotated[
+        float,
+        Setting(
+            "Scale by up to this share, up (a crop) or down.", low=0, high=0.5, search=Range(0, 0.2)
+        ),
+    ] = 0.0
+    rotate: Annotated[
+        float, Setting("Rotate by up to as many degrees.", low=0, high=45, search=Range(0, 20))
+    ] = 0.0
+    cutout: Annotated[
+        int,
+        Setting(
+            "Side, in pixels, of the largest square that is filled with the face's mean.",
+            low=0,
+            high=SIDE,
+            search=Range(0, 24),
+        ),
+    ] = 0
+    mixup: Annotated[
+        float,
+        Setting(
+            "Mix faces and targets in pairs, by shares from Beta(mixup, mixup); 0 is off.",
+            low=0,
+            search=Range(0, 0.6),
+        ),
+    ] = 0.0
+    image_size: Annotated[
+        int,
+        Setting(
+            "Side, in pixels, of the faces at the start of a training (progressive resizing); "
+            f"{SIDE} is their full size.",
+            low=16,
+            high=SIDE,
+            search=(32, 40, SIDE),
+        ),
+    ] = SIDE
+    resize_at: Annotated[
+        float,
+        Setting(
+            "Share of the epochs that are trained at a smaller `image_size`; the others are at "
+            "full size.",
+            low=0,
+            high=1,
+            search=Range(0.2, 0.5),
+        ),
+    ] = 0.5
+
+
+@dataclass(frozen=True)
+class StoppingSettings(Settings):
+    """early stopping and the epoch that is kept"""
+
+    patience: Annotated[
+        int,
+        Setting(
+            "Epochs at full image size without a better validation accuracy before training "
+            "stops early; 0, which keep_epoch=last needs, is off.",
+            low=0,
+        ),
+    ] = 10
+    keep_epoch: Annotated[
+        Literal["best", "last"],
+        Setting(
+            "Epoch whose weights are saved: the best by validation accuracy, or the last, for "
+            "a learning rate that falls to 0: then validation chooses nothing, and its "
+            "accuracy is less optimistic."
+        ),
+    ] = "best"
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """run"""
+
+    seed: Annotated[
+        int,
+        Setting(
+            "Seed of initial weights, of the choice, order and augmentation of faces, and of "
+            "dropout.",
+            low=0,
+            high=MOST_SEED,
+        ),
+    ] = 0
+    max_train_faces: MAX_TRAIN_FACES = 0
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Setting(
+            "Computation dtype; auto is bfloat16 where the hardware computes in it, else float32."
+        ),
+    ] = "auto"
+    threads: Annotated[int, Setting("Threads to compute with; 0 takes one a core.", low=0)] = 0
+
+
+@dataclass(frozen=True)
+class Hyperparameters(
+    NetworkSettings, OptimizerSettings, ScheduleSettings, LossSettings, AugmentationSettings,
+    StoppingSettings, RunSettings,
+):  # fmt: skip
+    """How a network is trained. The defaults are the report's baseline.
+
+    On a command line `network` brings its recipe as defaults (pipeline/registry.py).
+    """
 
     @property
     def small_epochs(self) -> int:
         """Epochs, from the first, whose faces are smaller than full size."""
-        return 0 if self.side == SIDE else round(self.grow_at * self.epochs)
+        return 0 if self.image_size == SIDE else round(self.resize_at * self.epochs)
 
-    def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        _require(_positive(self.lr), "lr", self.lr, "a finite number above 0")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
-        _require(
-            _not_negative(self.weight_decay), "weight_decay", self.weight_decay, "finite, 0 or more"
+    def check(self) -> None:
+        fixed_size = (
+            self.network in registry.NETWORKS and not registry.NETWORKS[self.network].any_size
         )
-        _require(
-            0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)"
+        require(self.kernel % 2 == 1, "kernel", self.kernel, "odd, from 1 to 11")
+        require(
+            self.image_size == SIDE or not fixed_size,
+            "image_size",
+            self.image_size,
+            f"{SIDE} with network={self.network}, whose dense layers need it",
         )
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(_not_negative(self.l2), "l2", self.l2, "finite, 0 or more")
-        _require(0.05 <= self.width <= 8, "width", self.width, "from 0.05 to 8")
-        _require(
-            self.kernel % 2 == 1 and 1 <= self.kernel <= 11,
-            "kernel",
-            self.kernel,
-            "odd, from 1 to 11",
+        require(
+            self.tta != "ten_crop" or not fixed_size,
+            "tta",
+            self.tta,
+            f"none, flip or flip_rotate with network={self.network}, whose dense layers need whole "
+            "faces",
         )
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
-        _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
-        _require(0 <= self.shift <= SIDE // 2, "shift", self.shift, f"from 0 to {SIDE // 2}")
-        _require(0 <= self.zoom <= 0.5, "zoom", self.zoom, "in [0, 0.5]")
-        _require(0 <= self.rotate <= 45, "rotate", self.rotate, "in [0, 45]")
-        _require(0 <= self.erase <= SIDE, "erase", self.erase, f"from 0 to {SIDE}")
-        _require(_not_negative(self.mixup), "mixup", self.mixup, "finite, 0 or more")
-        _require(16 <= self.side <= SIDE, "side", self.side, f"from 16 to {SIDE}")
-        _require(
-            self.side == SIDE or self.network != "report",
-            "side",
-            self.side,
-            f"{SIDE} with network=report, whose dense layers need it",
-        )
-        _require(
-            self.views != "ten" or self.network != "report",
-            "views",
-            self.views,
-            "one, flip or turned with network=report, whose dense layers need whole faces",
-        )
-        _require(0 <= self.grow_at <= 1, "grow_at", self.grow_at, "in [0, 1]")
-        _require(self.patience >= 0, "patience", self.patience, "0 (off) or more")
-        _require(
-            self.keep == "best" or self.patience == 0,
+        require(
+            self.keep_epoch == "best" or self.patience == 0,
             "patience",
             self.patience,
-            "0 with keep=last; keep=best can stop early",
+            "0 with keep_epoch=last; keep_epoch=best can stop early",
         )
-        _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
-        _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
 
 
-RECIPES: dict[NetworkName, dict[str, Any]] = {
-    "report": {},
-    "compact": {
-        "epochs": 50,
-        "batch_size": 128,
-        "lr": 0.004,
-        "optimizer": "adamw",
-        "weight_decay": 0.03,
-        "schedule": "cosine",
-        "warmup": 0.1,
-        "averaging": 0.06,
-        "label_smoothing": 0.1,
-        "dropout": 0.2,
-        "l2": 0.0,
-        "flip": True,
-        "shift": 3,
-        "zoom": 0.1,
-        "rotate": 10.0,
-        "side": 32,
-        "views": "turned",
-        "recalibrate": True,
-        "keep": "last",
-        "patience": 0,
-    },
-}
-RECIPES["strong"] = RECIPES["compact"] | {
-    "epochs": 92,
-    "lr": 0.1,
-    "optimizer": "momentum",
-    "l2": 0.00025,
-    "dropout": 0.3,
-    "shift": 4,
-    "zoom": 0.15,
-    "rotate": 15.0,
-    "mixup": 0.2,
-    "erase": 12,
-}
-"""What suits a network, where it differs from the defaults above; docs/training.md says why."""
-
-
-def recipe(settings_class: type[AnyTraining], network: NetworkName) -> AnyTraining:
+def recipe(settings_class: type[AnyHyperparameters], network: str) -> AnyHyperparameters:
     """The defaults of `settings_class` for a network."""
-    return settings_class(network=network, **RECIPES[network])
+    return settings_class(network=network, **registry.recipe(network))
 
 
 @dataclass(frozen=True)
-class TrainSettings(Training):
+class SourceSettings(Settings):
+    """data"""
+
+    source: Annotated[
+        str,
+        Setting(
+            "sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, "
+            "kaggle:OWNER/NAME, or package.module:function."
+        ),
+    ] = "sample"
+    split: Annotated[
+        Literal["report", "official", "final"],
+        Setting(
+            "report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the "
+            "file says. final: PublicTest is trained on too, when nothing is left to choose; "
+            "PrivateTest is test."
+        ),
+    ] = "report"
+    validation: Annotated[
+        float,
+        Setting(
+            "Share of the faces not for testing that is held out for validation; with "
+            "split=official only where the source has no validation split of its own.",
+            low=0.01,
+            high=0.5,
+        ),
+    ] = 0.1
+
+    def check(self) -> None:
+        expected = "sample, a file, a folder or kaggle:OWNER/NAME"
+        require(self.source != "", "source", self.source, expected)
+
+
+@dataclass(frozen=True)
+class IngestSettings(SourceSettings):
+    """Read faces from a source, split them and keep them as a dataset."""
+
+    seed: Annotated[
+        int,
+        Setting("Seed of the random split, and of the drawn faces.", low=0, high=MOST_SEED),
+    ] = 0
+
+
+@dataclass(frozen=True)
+class TrainSettings(Hyperparameters):
     """Train a network on a dataset's training split. The defaults are the report's baseline."""
 
-    data: str = LATEST
-    """A dataset folder, an ingest run's id, or latest (the newest ingest run)."""
-    resume: str = NONE
-    """Id of an interrupted train run to go on with, from its last finished epoch."""
+    data: DATA = LATEST
+    resume: Annotated[
+        str | None,
+        Setting("Id of an interrupted train run to go on with, from its last finished epoch."),
+    ] = None
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
-    """Measure a trained network on a split that it was not trained on."""
-
-    run: str = LATEST
-    """A train run's id, latest, a model address (models:/emotion@champion) or a .keras file."""
-    data: str = NONE
-    """A dataset folder or an ingest run's id; none is the dataset that the run was trained on."""
-    split: SplitName = "test"
-    """Split to measure on. The test split is for the end: nothing may be chosen by it."""
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """Say what networks read in a few faces."""
-
-    runs: str = "models/compact.keras"
-    """What evaluate takes as `run`; several with commas between."""
-    faces: str = "sample"
-    """sample (a drawn face of each class), or a picture of one face, cut close."""
-
-
-@dataclass(frozen=True)
-class MainSettings(Training):
+class MainSettings(Hyperparameters, SourceSettings):
     """Ingest a source, train on it and evaluate, in one go. `seed` serves all three."""
 
-    source: str = "sample"
-    """sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, or kaggle:OWNER/NAME."""
-    split: Literal["report", "official"] = "report"
-    """report: 81/9/10 % at random. official: Training/PublicTest/PrivateTest as the file says."""
+    def check(self) -> None:
+        Hyperparameters.check(self)
+        SourceSettings.check(self)
+        expected = "report or official, since a final split may leave no test faces to evaluate on"
+        require(self.split != "final", "split", self.split, expected)
 
 
 @dataclass(frozen=True)
-class SearchSettings:
-    """Search for better settings: a study of many trainings, each a child run of the study's run.
+class EvaluateSettings(Settings):
+    """Measure a trained network on a split that it was not trained on."""
 
-    The same command continues a study. Its data, network, width, epochs, faces, space and seed stay
-    as they were, so that its trials compare.
-    """
-
-    study: str = "emotion"
-    """Name of the study; a name that is on record is continued."""
-    trials: int = 20
-    """Trials of the whole study, those of earlier commands and other workers included."""
-    timeout: float = 0.0
-    """Seconds after which this command begins no further trial; 0 is no limit."""
-    workers: int = 2
-    """Trainings at a time; each gets its share of the cores."""
-    storage: str = "sqlite:///optuna.db"
-    """Database of the study, as an SQLAlchemy address. Workers on other machines give the same."""
-    data: str = LATEST
-    """A dataset folder, an ingest run's id, or latest: the study's own, else the newest ingest."""
-    network: NetworkName = "compact"
-    """Network to train, by name (docs/training.md)."""
-    width: float = 0.25
-    """Factor on the network's channels: 0.25 is quick, on the sample above all; 1 is the whole."""
-    epochs: int = 20
-    """Most epochs of a trial. The grid's own, up to 75, are scaled to it."""
-    faces: int = 0
-    """Training faces of a trial, drawn at random by class from `seed`; 0 is all."""
-    sampler: SamplerName = "tpe"
-    """What proposes settings: tpe learns from the trials before, random does not."""
-    pruner: PrunerName = "halving"
-    """What ends a hopeless trial early (docs/search.md)."""
-    seed: int = 0
-    """Seed of the proposals, and of every trial's training."""
-    space: SpaceName = "narrow"
-    """narrow: batch size, learning rate, optimizer. wide: also the loss, the schedule, the moves of
-    the faces, and the network's own (docs/search.md)."""
-    no_grid: Switch = False
-    """Leave out the report's own settings, which are otherwise tried before any proposal."""
-    confirm: int = 3
-    """Seeds on which each of the best settings is trained again before one is chosen."""
-
-    def __post_init__(self) -> None:
-        _require(self.study.strip() != "", "study", self.study, "a name")
-        _require(self.trials >= 1, "trials", self.trials, "1 or more")
-        _require(_not_negative(self.timeout), "timeout", self.timeout, "seconds, 0 (off) or more")
-        _require(self.workers >= 1, "workers", self.workers, "1 or more")
-        _require(
-            "://" in self.storage,
-            "storage",
-            self.storage,
-            "an address such as sqlite:///optuna.db or postgresql://host/name",
-        )
-        _require(0.05 <= self.width <= 8, "width", self.width, "from 0.05 to 8")
-        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
-        _require(self.confirm >= 1, "confirm", self.confirm, "1 or more")
+    run: Annotated[
+        str,
+        Setting(
+            "A train run's id, latest, a model address (models:/emotion@champion) or a .keras file."
+        ),
+    ] = LATEST
+    data: Annotated[
+        str | None,
+        Setting(
+            "A dataset folder or an ingest run's id; left out, it is the dataset that the run "
+            "was trained on."
+        ),
+    ] = None
+    split: Annotated[
+        Literal["train", "validation", "test"],
+        Setting("Split to measure on. The test split is for the end: nothing may be chosen by it."),
+    ] = "test"
 
 
 @dataclass(frozen=True)
-class GridSettings:
-    """Train and evaluate the report's 13 settings and set our figures beside its own."""
+class PredictSettings(Settings):
+    """Print what networks read in a few faces."""
 
-    data: str = LATEST
-    """A dataset folder, an ingest run's id, or latest (the newest ingest run)."""
-    width: float = 1.0
-    """Factor on the channels of the report's network; 1 is the published network."""
-    epochs_scale: float = 1.0
-    """Factor on the report's epochs, for a quick try; at least one epoch is trained."""
-    faces: int = 0
-    """Training faces to use, drawn at random by class from `seed`; 0 is all."""
-    workers: int = 1
-    """Trainings at a time; each gets its share of the cores."""
-    seed: int = 0
-    """Seed of every training."""
+    runs: Annotated[str, Setting("What evaluate takes as `run`; several with commas between.")] = (
+        "models/compact.keras"
+    )
+    images: Annotated[
+        str, Setting("sample (a drawn face of each class), or a picture of one face, cut close.")
+    ] = "sample"
 
-    def __post_init__(self) -> None:
-        _require(0.05 <= self.width <= 8, "width", self.width, "from 0.05 to 8")
-        _require(
-            _positive(self.epochs_scale), "epochs_scale", self.epochs_scale, "a number above 0"
+
+def markdown(*classes: type[Settings]) -> str:
+    """The tables of docs/settings.md: a section a class, a row a setting."""
+    parts = []
+    for cls in classes:
+        rows = "\n".join(_row(field) for field in cls.fields().values())
+        about = " ".join((cls.__doc__ or "").split())
+        title = cls.__name__.removesuffix("Settings").lower()
+        parts.append(
+            f"## {title}\n\n{textwrap.fill(about, 100)}\n\n"
+            "| setting | default | values | searched | what it is |\n|---|---|---|---|---|\n"
+            f"{rows}\n"
         )
-        _require(self.faces >= 0, "faces", self.faces, "0 (all) or more")
-        _require(self.workers >= 1, "workers", self.workers, "1 or more")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 4294967295")
+    return "\n".join(parts)
 
 
-@dataclass(frozen=True)
-class CompareSettings:
-    """Tell which of several networks is better, on the same test faces, and which can't be told."""
-
-    runs: str = NONE
-    """Ids of two or more evaluate runs, or evaluated train runs, with commas between."""
-
-    def __post_init__(self) -> None:
-        ids = self.ids
-        _require(
-            len(ids) >= 2 and len(set(ids)) == len(ids),
-            "runs",
-            self.runs,
-            "two or more different run ids, with commas between",
-        )
-
-    @property
-    def ids(self) -> list[str]:
-        return [run.strip() for run in self.runs.split(",") if run.strip() and run != NONE]
-
-
-def _switch(words: list[str]) -> bool:
-    text = words[0].lower() if words else "true"
-    if text not in ("true", "false"):
-        raise ValueError(f"{words[0]}: expected true or false, or nothing for true")
-    return text == "true"
-
-
-def _positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
-
-
-def _not_negative(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
-
-
-def _require(met: bool, name: str, value: object, expected: str) -> None:
-    if not met:
-        raise InputError(f"{name}={value}: expected {expected}")
+def _row(field: Field) -> str:
+    default = "" if field.default in (None, MISSING) else f"`{field.default}`"
+    search = field.setting.search
+    searched = ""
+    if isinstance(search, Range):
+        searched = f"{search.low:g} to {search.high:g}{', log' if search.log else ''}"
+    elif search:
+        searched = ", ".join(map(str, search))
+    if field.setting.when and searched:
+        searched += " with {}={}".format(*field.setting.when)
+    return f"| `{field.name}` | {default} | {field.bounds} | {searched} | {field.setting.help} |"

@@ -10,8 +10,10 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble
-from pipeline.sample import draw
+from pipeline.data import UNASSIGNED
+from pipeline.data.dataset import Dataset, Faces
+from pipeline.data.sample import draw
+from pipeline.data.splitting import assemble
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 300
@@ -44,7 +46,7 @@ def environment() -> dict[str, str]:
 def command(environment: dict[str, str], store: Path) -> Command:
     """Run `python -m MODULE --name value …` in the working folder and return what it printed."""
 
-    def run(module: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+    def run(module: str, **settings: object) -> subprocess.CompletedProcess[str]:
         arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],

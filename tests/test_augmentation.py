@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import augmentation
-from pipeline.batches import TrainBatches, side_at
-from pipeline.dataset import TRAIN, Dataset
-from pipeline.settings import Training, TrainSettings, recipe
+from pipeline.data import TRAIN, augmentation
+from pipeline.data.batches import TrainBatches, side_at
+from pipeline.data.dataset import Dataset
+from pipeline.settings import Hyperparameters, TrainSettings, recipe
 
-PLAIN = Training()
+PLAIN = Hyperparameters()
 
 
 def augment(
-    images: NDArray[np.uint8], settings: Training, *, mirror: bool = False, side: int = 48
+    images: NDArray[np.uint8], settings: Hyperparameters, *, mirror: bool = False, side: int = 48
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     targets = np.eye(7, dtype=np.float32)[np.arange(len(images)) % 7]
     mirrored = np.full(len(images), mirror)
@@ -53,9 +53,9 @@ def test_a_moved_face_is_the_face_elsewhere(images: NDArray[np.uint8]) -> None:
     assert not np.array_equal(downwards, sideways)
 
 
-@pytest.mark.parametrize("settings", [Training(zoom=0.2), Training(rotate=20.0)])
+@pytest.mark.parametrize("settings", [Hyperparameters(zoom=0.2), Hyperparameters(rotate=20.0)])
 def test_a_scaled_or_turned_face_keeps_its_middle(
-    images: NDArray[np.uint8], settings: Training
+    images: NDArray[np.uint8], settings: Hyperparameters
 ) -> None:
     changed, _ = augment(images, settings)
     difference = np.abs(changed.astype(float) - images).mean(axis=(0, 3))
@@ -127,4 +127,4 @@ def test_the_same_seed_shows_the_same_faces_and_every_other_epoch_mirrors_them(
 def test_faces_grow_once() -> None:
     settings = replace(recipe(TrainSettings, "compact"), epochs=10, side=32, grow_at=0.4)
     assert [side_at(settings, epoch) for epoch in range(10)] == [32] * 4 + [48] * 6
-    assert {side_at(Training(), epoch) for epoch in range(30)} == {48}
+    assert {side_at(Hyperparameters(), epoch) for epoch in range(30)} == {48}

@@ -12,11 +12,16 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from pipeline import InputError, evaluation, records, tracking
-from pipeline.dataset import CLASSES
-from pipeline.settings import CompareSettings, EvaluateSettings, TrainSettings
-from pipeline.tracking import Run
-from search import champion, compare
+from pipeline.data import CLASSES
+from pipeline.errors import InputError
+from pipeline.networks.build import build
+from pipeline.reports import metrics
+from pipeline.runs import queries, tracking
+from pipeline.runs.tracking import Run
+from pipeline.settings import EvaluateSettings, TrainSettings
+from search.comparisons.compare import compare
+from search.settings import CompareSettings
+from search.studies import champion
 from tests.conftest import Command
 
 FACES = 700
@@ -55,9 +60,9 @@ def record_evaluation(
     """
     with tracking.record("evaluate", EvaluateSettings(train_run)) as run:
         run.tag(trained_by=train_run, dataset_digest=digest, faces_digest=faces, **tags)
-        result = evaluation.evaluate(LABELS, predictions(wrong, seed))
+        result = metrics.compute(LABELS, predictions(wrong, seed))
         unseen = np.arange(FACES) >= trained_on
-        run.log_text(evaluation.predictions_csv(result, unseen), "predictions.csv")
+        run.log_text(metrics.predictions_csv(result, unseen), "predictions.csv")
     return run.id
 
 
@@ -91,7 +96,7 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not(
         record_evaluation(bad, 300),
     ]
     # Train runs and evaluate runs are both taken.
-    run_id = compare.compare(CompareSettings(",".join([good, evaluated[1], bad])))
+    run_id = compare(CompareSettings(",".join([good, evaluated[1], bad])))
     said = capsys.readouterr().out
     assert "A and B can't be told apart" in said
     assert "A is better than C, by 28.6 points" in said
@@ -103,7 +108,7 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not(
     assert "src=" not in page
     assert "href=" not in page, "the page needs nothing beside it"
     assert all(name in page for name in CLASSES)
-    assert records.get(run_id, "compare").info.status == "FINISHED"
+    assert queries.get(run_id, "compare").info.status == "FINISHED"
 
 
 def test_settings_are_compared_by_their_values_however_they_were_typed(
@@ -113,7 +118,7 @@ def test_settings_are_compared_by_their_values_however_they_were_typed(
     other = record_training(lr=0.0002, flip=True, batch_size=32)
     for name, text in (("lr", "2e-4"), ("flip", "true")):
         retype_param(typed, name, text)
-    compare.compare(CompareSettings(",".join(record_evaluation(r, 100) for r in (typed, other))))
+    compare(CompareSettings(",".join(record_evaluation(r, 100) for r in (typed, other))))
     said = capsys.readouterr().out
     assert "batch_size=32" in said
     assert not re.search("lr=|flip=", said)
@@ -137,13 +142,13 @@ def test_faces_that_one_network_was_trained_on_are_left_out(
     trained = [record_training(lr=lr) for lr in (0.001, 0.002)]
     knows_them = record_evaluation(trained[0], 100, trained_on=600)
     does_not = record_evaluation(trained[1], 300, digest="d2", trained_on=20)
-    run_id = compare.compare(CompareSettings(f"{knows_them},{does_not}"))
+    run_id = compare(CompareSettings(f"{knows_them},{does_not}"))
     assert "600 more were left out" in capsys.readouterr().out
     assert "2 networks on the same 100 test faces" in page_of(run_id)
 
     knows_all = record_evaluation(trained[0], 100, trained_on=FACES)
     with pytest.raises(InputError, match="each of these test faces is one that"):
-        compare.compare(CompareSettings(f"{knows_all},{does_not}"))
+        compare(CompareSettings(f"{knows_all},{does_not}"))
 
 
 def test_what_a_network_may_have_learnt_before_is_said(
@@ -154,7 +159,7 @@ def test_what_a_network_may_have_learnt_before_is_said(
         record_evaluation(trained[0], 100, learnt_all_known=True),
         record_evaluation(trained[1], 50, learnt_all_known=False),
     ]
-    run_id = compare.compare(CompareSettings(",".join(runs)))
+    run_id = compare(CompareSettings(",".join(runs)))
     warning = "Not all faces that B learnt are known: some may be among these."
     assert warning in capsys.readouterr().out
     assert warning in page_of(run_id)
@@ -166,8 +171,8 @@ def test_a_setting_that_is_younger_than_a_run_makes_no_difference(
     old, new = record_training(), record_training(lr=0.002)
     runs = [record_evaluation(run, 100) for run in (old, new)]
     forget_param(old, "start")
-    assert "start" not in records.get(old, "train").data.params
-    compare.compare(CompareSettings(",".join(runs)))
+    assert "start" not in queries.get(old, "train").data.params
+    compare(CompareSettings(",".join(runs)))
     assert "start" not in capsys.readouterr().out
 
 
@@ -175,7 +180,7 @@ def test_networks_that_saw_different_faces_are_not_compared(store: Path) -> None
     trained = [record_training(lr=lr) for lr in (0.001, 0.002)]
     runs = [record_evaluation(run, 100, faces=run) for run in trained]
     with pytest.raises(InputError, match="measured on different faces"):
-        compare.compare(CompareSettings(",".join(runs)))
+        compare(CompareSettings(",".join(runs)))
 
 
 @pytest.mark.parametrize("runs", ["none", "abc", "abc,abc", "abc,"])
@@ -187,16 +192,16 @@ def test_fewer_than_two_runs_are_refused(runs: str) -> None:
 def test_mcnemar_looks_only_at_the_faces_on_which_two_disagree() -> None:
     first = np.array([1] * 50 + [1] * 12 + [0] * 3 + [0] * 35, bool)
     second = np.array([1] * 50 + [0] * 12 + [1] * 3 + [0] * 35, bool)
-    only_first, only_second, p = evaluation.mcnemar(first, second)
+    only_first, only_second, p = metrics.mcnemar(first, second)
     assert (only_first, only_second) == (12, 3)
     assert p == pytest.approx(binomtest(3, 15).pvalue)
-    assert evaluation.mcnemar(first, first) == (0, 0, 1.0)
+    assert metrics.mcnemar(first, first) == (0, 0, 1.0)
 
 
 def test_holm_corrects_for_the_number_of_tests() -> None:
-    assert evaluation.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert evaluation.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert evaluation.holm([]) == []
+    assert metrics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert metrics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert metrics.holm([]) == []
 
 
 def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> None:
@@ -215,7 +220,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
     assert client.get_model_version_by_alias("emotion", "challenger").run_id == worse
 
     again = champion.register(
-        better, records.evaluation_of(better, faces_digest="f1") or "", "none", Run(better)
+        better, queries.evaluation_of(better, faces_digest="f1") or "", "none", Run(better)
     )
     assert again.reason == "It is the champion already."
     assert len(client.search_model_versions("name = 'emotion'")) == 4
@@ -230,9 +235,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
 
 def record_network(lr: float) -> str:
     """A train run with a network as its model; nobody looks inside it here."""
-    from pipeline import networks
-
     with tracking.record("train", TrainSettings(lr=lr)) as run:
         run.tag(dataset_digest="d1")
-        run.log_model(networks.build(TrainSettings(width=0.05), precision="float32"))
+        run.log_model(build(TrainSettings(width=0.05), precision="float32"))
     return run.id

@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import InputError, dataset
-from pipeline.dataset import TEST, TRAIN, VALIDATION, Dataset, Faces, assemble
-from pipeline.sample import draw
+from pipeline.data import TEST, TRAIN, VALIDATION, dataset, splitting
+from pipeline.data.dataset import Dataset, Faces
+from pipeline.data.sample import draw
+from pipeline.data.splitting import assemble
+from pipeline.errors import InputError
 
 
 def test_the_report_policy_gives_the_reports_sizes() -> None:
-    split = dataset.split_at_random(35_887, seed=0)
+    split = splitting.split_at_random(35_887, seed=0)
     assert np.bincount(split).tolist() == [29_068, 3_230, 3_589]
 
 
 def test_the_seed_decides_the_random_split() -> None:
-    assert np.array_equal(dataset.split_at_random(500, 3), dataset.split_at_random(500, 3))
-    assert not np.array_equal(dataset.split_at_random(500, 3), dataset.split_at_random(500, 4))
+    assert np.array_equal(splitting.split_at_random(500, 3), splitting.split_at_random(500, 3))
+    assert not np.array_equal(splitting.split_at_random(500, 3), splitting.split_at_random(500, 4))
 
 
 def with_split(faces: Faces, sizes: dict[int, int]) -> Faces:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from keras import ops
 
-from pipeline import TrainingError, device
+from pipeline.errors import TrainingError
+from pipeline.training import device
+from pipeline.training.self_test import check_convolution, check_overfitting, self_test
 
 
 def test_the_self_test_passes_here() -> None:
     computer = device.describe(device.use_threads(0))
-    device.self_test(device.choose_precision("auto", computer))
+    self_test(device.choose_precision("auto", computer))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -21,19 +23,17 @@ def test_a_convolution_with_one_wrong_channel_is_noticed(precision: str) -> None
         return ops.concatenate([right[..., :15], right[..., :1]], axis=-1)
 
     with pytest.raises(TrainingError, match="computes wrong numbers"):
-        device.check_convolution(precision, broken)
+        check_convolution(precision, broken)
 
 
 def test_a_convolution_that_gives_nan_is_noticed() -> None:
     with pytest.raises(TrainingError, match="off by nan"):
-        device.check_convolution(
-            "float32", lambda x, k: ops.conv(x, k, padding="valid") * float("nan")
-        )
+        check_convolution("float32", lambda x, k: ops.conv(x, k, padding="valid") * float("nan"))
 
 
 def test_a_batch_that_cannot_be_learnt_is_noticed() -> None:
     with pytest.raises(TrainingError, match="wrong gradients"):
-        device.check_overfitting("float32", steps=0)
+        check_overfitting("float32", steps=0)
 
 
 def test_the_description_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

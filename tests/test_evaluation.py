@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from pipeline import evaluation
-from pipeline.dataset import CLASSES
+from pipeline.data import CLASSES
+from pipeline.reports import metrics
 
 
 def probabilities(predicted: list[int], confidence: float = 0.9) -> np.ndarray:
@@ -22,10 +22,10 @@ PREDICTED = [0, 4, 0, 3, 3, 6, 6, 4]
 
 
 def test_accuracy_f1_and_confusion_are_scikit_learns() -> None:
-    result = evaluation.evaluate(LABELS, probabilities(PREDICTED))
+    result = metrics.compute(LABELS, probabilities(PREDICTED))
     assert result.accuracy == 5 / 8
     assert result.confusion[3].tolist() == [0, 0, 0, 2, 0, 0, 1]
-    numbers = evaluation.metrics(result, "test")
+    numbers = metrics.metrics(result, "test")
     assert numbers["test_macro_f1"] == pytest.approx(
         f1_score(LABELS, PREDICTED, average="macro", labels=range(7), zero_division=0)
     )
@@ -39,9 +39,9 @@ def test_class_names_follow_fer2013s_codes() -> None:
     assert CLASSES == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     for code, name in enumerate(CLASSES):
         labels = np.array([code] * 3 + [(code + 1) % 7], np.uint8)
-        result = evaluation.evaluate(labels, probabilities([code] * 4))
+        result = metrics.compute(labels, probabilities([code] * 4))
         assert result.report[name]["support"] == 3
-        assert evaluation.metrics(result, "test")[f"test_recall_{name}"] == 1
+        assert metrics.metrics(result, "test")[f"test_recall_{name}"] == 1
 
 
 @pytest.mark.parametrize(
@@ -50,37 +50,37 @@ def test_class_names_follow_fer2013s_codes() -> None:
     [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)],
 )
 def test_the_interval_is_wilsons(right: int, count: int, low: float, high: float) -> None:
-    assert evaluation.accuracy_interval(right, count) == pytest.approx((low, high), abs=1e-4)
+    assert metrics.accuracy_interval(right, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_no_faces_are_no_evaluation() -> None:
     with pytest.raises(ValueError, match="no faces"):
-        evaluation.evaluate(np.array([], np.uint8), np.empty((0, 7), np.float32))
+        metrics.compute(np.array([], np.uint8), np.empty((0, 7), np.float32))
 
 
 def test_a_subset_is_evaluated_alone() -> None:
-    result = evaluation.evaluate(LABELS, probabilities(PREDICTED))
-    happy = evaluation.subset(result, LABELS == 3)
+    result = metrics.compute(LABELS, probabilities(PREDICTED))
+    happy = metrics.subset(result, LABELS == 3)
     assert happy is not None
     assert happy.accuracy == pytest.approx(2 / 3)
-    assert evaluation.subset(result, LABELS == 5) is None
+    assert metrics.subset(result, LABELS == 5) is None
 
 
 def test_the_surest_mistakes_come_first() -> None:
     given = probabilities(PREDICTED)
     given[2] = probabilities([0], 0.99)[0]
-    result = evaluation.evaluate(LABELS, given)
-    assert evaluation.worst_mistakes(result, 2).tolist() == [2, 1]
+    result = metrics.compute(LABELS, given)
+    assert metrics.worst_mistakes(result, 2).tolist() == [2, 1]
 
 
 def test_the_tables_can_be_read_back() -> None:
-    result = evaluation.evaluate(LABELS, probabilities(PREDICTED))
-    confusion = pd.read_csv(io.StringIO(evaluation.confusion_csv(result)), index_col="true")
+    result = metrics.compute(LABELS, probabilities(PREDICTED))
+    confusion = pd.read_csv(io.StringIO(metrics.confusion_csv(result)), index_col="true")
     assert confusion.loc["happy", "neutral"] == 1
     unseen = LABELS != 3
-    written = evaluation.predictions_csv(result, unseen)
+    written = metrics.predictions_csv(result, unseen)
     predictions = pd.read_csv(io.StringIO(written), index_col="face")
     assert predictions["unseen"].tolist() == unseen.tolist()
     assert predictions["label"].tolist() == [CLASSES[code] for code in LABELS]
     assert predictions["p_happy"].iloc[3] == pytest.approx(0.9)
-    assert "accuracy 62.5% (95 % interval" in evaluation.report_text(result)
+    assert "accuracy 62.5% (95 % interval" in metrics.report_text(result)

@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import records
-from pipeline.dataset import Dataset, save
-from pipeline.settings import GridSettings
-from search import grid
+from pipeline.data.dataset import Dataset, save
+from pipeline.runs import queries
+from search.grids import grid_runs, report_grid
+from search.settings import GridSettings
 
 
 def test_the_grid_is_the_reports_own() -> None:
-    assert len(grid.REPORT) == 13
-    first, sgd = grid.REPORT[:2]
+    assert len(report_grid.REPORT) == 13
+    first, sgd = report_grid.REPORT[:2]
     assert (first.epochs, first.batch_size, first.lr, first.optimizer) == (30, 64, 1e-4, "adam")
     assert (sgd.optimizer, sgd.accuracy) == ("sgd", 0.335)
-    assert [row.lr for row in grid.REPORT if row.stale] == [2e-4, 9e-4, 2e-3, 2.1e-3, 2.5e-3]
+    assert [row.lr for row in report_grid.REPORT if row.stale] == [2e-4, 9e-4, 2e-3, 2.1e-3, 2.5e-3]
 
 
 def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
@@ -31,9 +31,9 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     settings = GridSettings(
         data=str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60, workers=2
     )
-    rows = grid.REPORT
+    rows = report_grid.REPORT
     monkeypatch.setattr(grid, "REPORT", rows[:2])
-    first = grid.grid(settings)
+    first = grid_runs.grid(settings)
     assert "adam, 30 epochs, batch 64, lr 0.0001" in capsys.readouterr().out
 
     client = MlflowClient()
@@ -49,11 +49,11 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
 
     # One more row: only that one is trained.
     monkeypatch.setattr(grid, "REPORT", (*rows[:2], rows[4]))  # another batch size
-    second = grid.grid(settings)
+    second = grid_runs.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
     for run in ("train_run", "evaluate_run"):
         assert again[run].tolist()[:2] == table[run].tolist()
-    trained = records.get(again["train_run"][2], "train")
+    trained = queries.get(again["train_run"][2], "train")
     assert trained.data.tags["mlflow.parentRunId"] == second
 
 
@@ -61,8 +61,10 @@ def test_a_training_that_fails_leaves_its_row_empty_and_the_table_whole(
     store: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(dataset, store / "faces")
-    hopeless = replace(grid.REPORT[0], optimizer="sgd", lr=1e30)  # its loss is not finite
-    monkeypatch.setattr(grid, "REPORT", (hopeless, grid.REPORT[0]))
-    run = grid.grid(GridSettings(str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60))
+    hopeless = replace(report_grid.REPORT[0], optimizer="sgd", lr=1e30)  # its loss is not finite
+    monkeypatch.setattr(grid, "REPORT", (hopeless, report_grid.REPORT[0]))
+    run = grid_runs.grid(
+        GridSettings(str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60)
+    )
     file = MlflowClient().download_artifacts(run, "report_vs_measured.csv")
     assert pd.read_csv(file)["measured"].isna().tolist() == [True, False]

@@ -11,8 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline import InputError, networks
-from pipeline.dataset import CLASSES, Dataset
+from pipeline.data import CLASSES
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.networks import files
+from pipeline.networks.batch_norm import recalibrate
+from pipeline.networks.build import build
+from pipeline.networks.layers import FusedBatchNormalization
+from pipeline.networks.tta import ROTATION, with_tta
 from pipeline.settings import NetworkName, TrainSettings, ViewsName, recipe
 from tests.conftest import ROOT
 
@@ -51,18 +57,18 @@ REPORT_TABLE = [
 
 
 def test_the_reports_network_is_the_reports_table() -> None:
-    model = networks.build(TrainSettings(), precision="float32")
+    model = build(TrainSettings(), precision="float32")
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Rescaling)]
     table = [(type(x).__name__, x.output.shape[1:], x.count_params()) for x in layers]
     assert table == REPORT_TABLE
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     assert (model.count_params(), trainable) == (5_810_183, 5_805_191)
-    assert "5,810,183" in networks.summary(model)
-    assert "4,992" in networks.summary(model)
+    assert "5,810,183" in files.summary(model)
+    assert "4,992" in files.summary(model)
 
 
 def test_all_convolutions_are_same_padded_relu_and_two_carry_the_penalty() -> None:
-    model = networks.build(TrainSettings(), precision="float32")
+    model = build(TrainSettings(), precision="float32")
     convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
     assert {(x.padding, x.activation.__name__) for x in convolutions} == {("same", "relu")}
     assert [x.kernel_size[0] for x in convolutions] == [3, 3, 5, 3, 3, 3]
@@ -75,7 +81,7 @@ def test_dropout_and_penalty_are_those_of_the_settings(
     network: NetworkName, penalised: int, dropouts: int
 ) -> None:
     settings = TrainSettings(network=network, width=0.05, dropout=0.35, l2=0.002)
-    inside = networks.build(settings, precision="float32").layers
+    inside = build(settings, precision="float32").layers
     rates = [x.rate for x in inside if isinstance(x, keras.layers.Dropout)]
     penalties = [x.kernel_regularizer for x in inside if isinstance(x, keras.layers.Conv2D)]
     assert rates == [0.35] * dropouts
@@ -83,7 +89,7 @@ def test_dropout_and_penalty_are_those_of_the_settings(
 
 
 def test_width_and_kernel_change_the_convolutions() -> None:
-    model = networks.build(TrainSettings(width=0.5, kernel=5), precision="float32")
+    model = build(TrainSettings(width=0.5, kernel=5), precision="float32")
     convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
     assert [x.filters for x in convolutions] == [16, 32, 64, 256, 256, 256]
     assert [x.kernel_size[0] for x in convolutions] == [5, 5, 7, 5, 5, 5]
@@ -93,10 +99,10 @@ def test_width_and_kernel_change_the_convolutions() -> None:
 def test_a_saved_network_takes_raw_faces_and_gives_probabilities(
     dataset: Dataset, tmp_path: Path, precision: str
 ) -> None:
-    model = networks.build(TrainSettings(width=0.1), precision=precision)
+    model = build(TrainSettings(width=0.1), precision=precision)
     model.save(tmp_path / "network.keras")
     images = dataset.images[:10, ..., np.newaxis]
-    probabilities = networks.predict(networks.load(tmp_path / "network.keras"), images)
+    probabilities = files.predict(files.load(tmp_path / "network.keras"), images)
     assert probabilities.shape == (10, 7)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
     assert keras.config.dtype_policy().name == "float32", "the global policy is left as it was"
@@ -110,7 +116,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         keras.Sequential([keras.layers.Dense(7)]).save(tmp_path / "unbuilt.keras")
     for name in ("notes", "renamed", "unbuilt"):
         with pytest.raises(InputError, match=f"{name}.keras: no Keras model"):
-            networks.load(tmp_path / f"{name}.keras")
+            files.load(tmp_path / f"{name}.keras")
 
 
 def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:
@@ -119,12 +125,12 @@ def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:
     )
     model.save(tmp_path / "other.keras")
     with pytest.raises(InputError, match=r"takes \(None, 32, 32, 3\)"):
-        networks.load(tmp_path / "other.keras")
+        files.load(tmp_path / "other.keras")
 
 
 @pytest.mark.parametrize("network", ["report", "compact", "strong"])
 def test_the_networks_have_their_documented_size(network: NetworkName) -> None:
-    model = networks.build(recipe(TrainSettings, network), precision="float32")
+    model = build(recipe(TrainSettings, network), precision="float32")
     size = f"{model.count_params():,} | {multiply_adds(model) / 1e6:.0f} million"
     assert f"| `{network}` | {size} |" in (ROOT / "docs" / "training.md").read_text()
 
@@ -147,7 +153,7 @@ def multiply_adds(model: keras.Model) -> int:
 @pytest.mark.parametrize(("policy", "error"), [("float32", 1e-3), ("mixed_bfloat16", 0.05)])
 def test_fused_normalisation_computes_what_keras_does(policy: str, error: float) -> None:
     faces = np.random.default_rng(0).normal(3, 2, (64, 6, 6, 4)).astype(np.float32)
-    fused = networks.FusedBatchNormalization(dtype=policy)
+    fused = FusedBatchNormalization(dtype=policy)
     plain = keras.layers.BatchNormalization(dtype=policy)
     for training in (True, False):
         ours, theirs = (
@@ -155,7 +161,7 @@ def test_fused_normalisation_computes_what_keras_does(policy: str, error: float)
             for layer in (fused, plain)
         )
         assert ours == pytest.approx(theirs, abs=error)
-    states = (networks.get_state(layer.weights) for layer in (fused, plain))
+    states = (files.get_state(layer.weights) for layer in (fused, plain))
     for a, b in zip(*states, strict=True):
         assert a == pytest.approx(b, rel=1e-3)  # of 2,304 values, unbiased or not
 
@@ -164,11 +170,11 @@ def test_fused_normalisation_computes_what_keras_does(policy: str, error: float)
 def test_our_networks_take_faces_of_any_size_and_look_past_light_and_contrast(
     dataset: Dataset, network: NetworkName
 ) -> None:
-    model = networks.build(recipe(TrainSettings, network), precision="float32")
+    model = build(recipe(TrainSettings, network), precision="float32")
     faces = dataset.images[:4, ..., np.newaxis]
-    assert networks.predict(model, faces[:, :32, :32]).shape == (4, len(CLASSES))
-    darker = networks.predict(model, (faces // 2 + 20).astype(np.uint8))
-    assert darker == pytest.approx(networks.predict(model, faces), abs=0.01)
+    assert files.predict(model, faces[:, :32, :32]).shape == (4, len(CLASSES))
+    darker = files.predict(model, (faces // 2 + 20).astype(np.uint8))
+    assert darker == pytest.approx(files.predict(model, faces), abs=0.01)
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
@@ -177,24 +183,24 @@ def test_a_kept_network_averages_its_views_and_loads_without_our_code(
     dataset: Dataset, tmp_path: Path, views: ViewsName, network: NetworkName
 ) -> None:
     settings = replace(recipe(TrainSettings, network), width=0.2)
-    core = networks.build(settings, precision="float32")
-    networks.with_views(core, views).save(tmp_path / "network.keras")
+    core = build(settings, precision="float32")
+    with_tta(core, views).save(tmp_path / "network.keras")
     faces = dataset.images[:6, ..., np.newaxis]
-    answers = networks.predict(networks.load(tmp_path / "network.keras"), faces)
+    answers = files.predict(files.load(tmp_path / "network.keras"), faces)
     crops = [
         faces[:, top : top + 44, left : left + 44]
         for top, left in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))
     ]
     turned = [
         ndimage.rotate(faces.astype(np.float32), degrees, (1, 2), False, order=1, mode="nearest")
-        for degrees in (0, -networks.TURN, networks.TURN)
+        for degrees in (0, -ROTATION, ROTATION)
     ]
     unmirrored = {"one": [faces], "flip": [faces], "ten": crops, "turned": turned}[views]
     seen = unmirrored + ([] if views == "one" else [view[:, :, ::-1] for view in unmirrored])
-    expected = np.mean([networks.predict(core, view) for view in seen], axis=0)
+    expected = np.mean([files.predict(core, view) for view in seen], axis=0)
     assert answers == pytest.approx(expected, abs=1e-5)
     if views != "one":
-        mirrored = networks.predict(networks.load(tmp_path / "network.keras"), faces[:, :, ::-1])
+        mirrored = files.predict(files.load(tmp_path / "network.keras"), faces[:, :, ::-1])
         assert mirrored == pytest.approx(answers, abs=1e-5)
 
 
@@ -204,12 +210,12 @@ def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
 ) -> None:
     views: ViewsName = "one" if network == "report" else "flip"
     settings = replace(recipe(TrainSettings, network), width=0.2, views=views)
-    model = networks.build(settings, precision="float32")
+    model = build(settings, precision="float32")
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     inputs = keras.Model(model.inputs, [x.input for x in normalisations])
 
     def recalibrate_and_look(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        networks.recalibrate(model, faces, views)
+        recalibrate(model, faces, views)
         shown = faces if views == "one" else np.concatenate([faces, faces[:, :, ::-1]])
         return inputs.predict(shown, verbose=0)
 

@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from pipeline.sample import draw
+from pipeline.data.sample import draw
 from tests.conftest import ROOT, Command
 
 MODELS = sorted((ROOT / "models").glob("*.keras"))

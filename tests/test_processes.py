@@ -20,9 +20,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import records, tracking
-from pipeline.dataset import Dataset, save
-from pipeline.settings import SearchSettings
+from pipeline.data.dataset import Dataset, save
+from pipeline.runs import addresses, queries, tracking
+from search.settings import SearchSettings
 from tests.conftest import LIMIT, ROOT, Command
 
 MODULE = "pipeline.train"
@@ -137,7 +137,7 @@ def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_it_can_be_resumed(
     (run,) = runs("train")
     assert run.info.status == "KILLED"
     assert run.data.tags["error"] == "interrupted"
-    assert records.model_file(f"runs:/{run.info.run_id}/model")[0].exists()
+    assert addresses.model_file(f"runs:/{run.info.run_id}/model")[0].exists()
     names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
     assert {"curves.png", "confusion_matrix.png"} <= names
     assert f"--resume {run.info.run_id}" in "".join(child.output)
@@ -177,7 +177,7 @@ def test_four_trainings_at_once_share_a_store_that_does_not_exist_yet(
 
 def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: Path) -> None:
     """A limit on the size of files stands for the full disk: the kernel refuses the write."""
-    records.use_store()
+    queries.use_store()
     limit = Path("mlflow.db").stat().st_size + 100_000
     assert limit < 504 * 48 * 48, "the images must not fit"
     done = subprocess.run(
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
-    assert records.latest("ingest") is None
+    assert queries.latest("ingest") is None
     assert not list(Path("mlruns").rglob("*.npy"))
 
 

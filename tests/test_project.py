@@ -63,8 +63,8 @@ def imports(file: Path) -> set[str]:
 
 def of_the_network() -> set[str]:
     """Settings whose default depends on the network."""
-    plain = asdict(settings.Training())
-    recipes = [asdict(settings.recipe(settings.Training, name)) for name in settings.RECIPES]
+    plain = asdict(settings.Hyperparameters())
+    recipes = [asdict(settings.recipe(settings.Hyperparameters, name)) for name in settings.RECIPES]
     shape = {"width", "kernel"}
     others = {"momentum", "loss", "rotate", "erase", "mixup", "grow_at"}
     of_a_recipe = {name for name in plain if any(r[name] != plain[name] for r in recipes)}
@@ -75,7 +75,7 @@ def of_the_network() -> set[str]:
 def test_mlproject_declares_and_passes_every_setting_with_its_default(name: str) -> None:
     entry_point = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
     expected = {field.name: field.default for field in fields(COMMANDS[name])}
-    if issubclass(COMMANDS[name], settings.Training):
+    if issubclass(COMMANDS[name], settings.Hyperparameters):
         expected = {key: value for key, value in expected.items() if key not in of_the_network()}
     declared = {key: value["default"] for key, value in entry_point["parameters"].items()}
     assert declared == expected
@@ -87,7 +87,7 @@ def test_mlproject_names_the_settings_that_depend_on_the_network() -> None:
     comment = re.search(r"typed\):\n((?:#   .*\n)+)", (ROOT / "MLproject").read_text())
     assert comment is not None
     named = re.findall(r"\w+", comment[1])
-    order = [field.name for field in fields(settings.Training)]
+    order = [field.name for field in fields(settings.Hyperparameters)]
     assert named == [name for name in order if name in of_the_network()]
 
 
@@ -142,7 +142,7 @@ def test_only_evaluate_opens_the_test_split() -> None:
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
 def test_the_documented_recipe_is_the_one_in_use(network: settings.NetworkName) -> None:
-    recipe = asdict(settings.recipe(settings.Training, network))
+    recipe = asdict(settings.recipe(settings.Hyperparameters, network))
     del recipe["network"]  # that table is another one
     documented: dict[str, str] = {}
     for line in (ROOT / "docs" / "training.md").read_text().splitlines():

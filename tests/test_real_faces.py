@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import dataset, records
-from pipeline.ingest import ingest
+from pipeline.data import dataset
+from pipeline.runs import addresses
 from pipeline.settings import IngestSettings
+from pipeline.steps.ingest import ingest
 from tests.conftest import ROOT
 
 UNPACK = ROOT.parent / "shared" / "fer2013" / "unpack.py"
@@ -19,7 +20,7 @@ def test_fer2013_is_ingested_with_its_known_counts(store: Path) -> None:
     csv = store / "fer2013.csv"
     subprocess.run([sys.executable, str(UNPACK), "csv", str(csv)], check=True)
     run_id = ingest(IngestSettings(source=str(csv), split="official"))
-    about = dataset.load(records.dataset_folder(run_id)).about
+    about = dataset.load(addresses.dataset_folder(run_id)).about
     assert about["source_counts"]["Training"] == [3995, 436, 4097, 7215, 4830, 3171, 4965]
     assert about["source_counts"]["PublicTest"] == [467, 56, 496, 895, 653, 415, 607]
     assert about["counts"]["test"] == about["source_counts"]["PublicTest"]

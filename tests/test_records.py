@@ -24,20 +24,18 @@ from PIL import Image
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from pipeline import InputError, TrainingError, dataset, device, networks, records, tracking
-from pipeline.dataset import CLASSES, TEST, TRAIN, Dataset, Faces, assemble, save, unseen
-from pipeline.evaluate import evaluate
-from pipeline.ingest import ingest
-from pipeline.settings import (
-    EvaluateSettings,
-    GridSettings,
-    IngestSettings,
-    SearchSettings,
-    TrainSettings,
-    recipe,
-)
-from pipeline.train import train
-from search.trial import train_whole
+from pipeline.data import CLASSES, TEST, TRAIN, dataset
+from pipeline.data.dataset import Dataset, Faces, save, unseen
+from pipeline.data.splitting import assemble
+from pipeline.errors import InputError, TrainingError
+from pipeline.networks import files
+from pipeline.runs import addresses, params, queries, tracking
+from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, recipe
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.ingest import ingest
+from pipeline.steps.train import train
+from search.jobs.tasks import train_whole
+from search.settings import GridSettings, SearchSettings
 
 QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
 PER_EPOCH = {
@@ -80,7 +78,7 @@ def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
     assert artifacts(run_id) == {"dataset", "classes.png", "faces.png", "splits.csv"}
     files = {"images.npy", "labels.npy", "split.npy", "dataset.json"}
     assert artifacts(run_id, "dataset") == files
-    folder = records.dataset_folder(run_id)
+    folder = addresses.dataset_folder(run_id)
     kept = dataset.load(folder)
     assert kept.images.dtype == kept.labels.dtype == kept.split.dtype == np.uint8
     used = run.inputs.dataset_inputs[0].dataset
@@ -117,14 +115,14 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
     faces = np.zeros((10, 48, 48, 1), np.uint8)
     assert served.predict(faces).sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
-    assert not records.checkpoint_of(run_id).exists()
+    assert not queries.checkpoint_of(run_id).exists()
 
 
 def test_train_never_sees_a_test_face(data: str) -> None:
     """Other test faces and labels change the digest, and nothing of what is learnt."""
     first = get(train(quick(data)))
     made = dataset.load(Path(data))
-    test = made.split == dataset.TEST
+    test = made.split == TEST
     images, labels = made.images.copy(), made.labels.copy()
     images[test], labels[test] = 255 - images[test], (labels[test] + 1) % 7
     about = {**made.about, "digest": dataset.digest(images, labels, made.split)}
@@ -163,12 +161,12 @@ def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(InputError, match="no run abc on record"):
-        records.get("abc", "train")
+        queries.get("abc", "train")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     mlflow.set_tracking_uri("http://127.0.0.1:1")
     with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
-        records.get("abc", "train")
+        queries.get("abc", "train")
     with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
         ingest(IngestSettings())
 
@@ -243,7 +241,7 @@ def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(d
     registered = get(evaluate(EvaluateSettings(run="models:/emotion@champion")))
     assert registered.data.tags["trained_by"] == trained
 
-    file, _ = records.model_file(f"runs:/{trained}/model")
+    file, _ = addresses.model_file(f"runs:/{trained}/model")
     Path("bare.keras").write_bytes(file.read_bytes())
     other = ingest(IngestSettings(seed=7))
     bare = get(evaluate(EvaluateSettings(run="bare.keras", data=other)))
@@ -303,26 +301,25 @@ def test_a_source_that_cannot_be_used_leaves_nothing_on_record() -> None:
     Path("broken.csv").write_text("emotion,pixels\n0,1 2 3\n")
     with pytest.raises(InputError, match="broken.csv row 1: 3 pixels"):
         ingest(IngestSettings(source="broken.csv"))
-    assert records.latest("ingest") is None
+    assert queries.latest("ingest") is None
     assert not list(Path("mlruns").glob("*/*"))
 
 
 def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None:
     settings = TrainSettings(patience=0)
-    records.use_store()
+    queries.use_store()
     with mlflow.start_run() as run:
         mlflow.set_tags({"step": "train", "dataset_digest": "abc"})
         mlflow.log_params({k: v for k, v in asdict(settings).items() if k != "keep"})
-    found = records.on_record("train", settings, "abc")
+    found = queries.on_record("train", settings, "abc")
     assert found is not None
     assert found.info.run_id == run.info.run_id
-    assert records.on_record("train", replace(settings, keep="last"), "abc") is None
+    assert queries.on_record("train", replace(settings, keep="last"), "abc") is None
 
 
 def stop_after_an_epoch(settings: TrainSettings) -> str:
     """Train until there is a checkpoint, then as by Ctrl-C not further; the run's id."""
-
-    checkpoints, over = records.CHECKPOINTS.resolve(), threading.Event()
+    checkpoints, over = queries.CHECKPOINTS.resolve(), threading.Event()
 
     def interrupt() -> None:
         while not over.wait(0.01):
@@ -369,7 +366,7 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
         str(store / "split otherwise"), network="compact", views="flip", lr=1e-9, epochs=1
     )
     second = train(replace(at_rest, start=first))
-    before, after = (networks.load(records.model_file(run)[0]) for run in (first, second))
+    before, after = (files.load(addresses.model_file(run)[0]) for run in (first, second))
     for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
         np.testing.assert_allclose(new, old, atol=1e-5)
     assert get(second).data.tags["start_trained_by"] == first
@@ -395,10 +392,10 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     data: str, capsys: pytest.CaptureFixture[str], store: Path
 ) -> None:
     file = store / "o'brien's network.keras"
-    file.write_bytes(records.model_file(train(quick(data)))[0].read_bytes())
+    file.write_bytes(addresses.model_file(train(quick(data)))[0].read_bytes())
     stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, start=str(file)))
     file.unlink()
-    assert records.says(shlex.quote(str(file)), str(file)), "as `mlflow run` puts it on record"
+    assert params.says(shlex.quote(str(file)), str(file)), "as `mlflow run` puts it on record"
     resumed = train(TrainSettings(resume=stopped, start=str(file)))
     assert get(resumed).data.params["start"] == str(file)
     evaluate(EvaluateSettings(resumed))
@@ -443,7 +440,7 @@ def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str
     typed = replace(recipe(TrainSettings, "compact"), data=data, width=0.1, epochs=1)
     run_id = train(replace(typed, lr=0.002))
     MlflowClient().set_terminated(run_id, "KILLED")
-    records.checkpoint_of(run_id).write_bytes(b"")
+    queries.checkpoint_of(run_id).write_bytes(b"")
     with pytest.raises(InputError, match="no checkpoint that can be read"):  # not: lr=0.004
         train(replace(typed, resume=run_id))
 
@@ -455,9 +452,9 @@ def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
     MlflowClient().set_terminated(finished, "KILLED")
     with pytest.raises(InputError, match="no checkpoint in"):
         train(quick(data, resume=finished))
-    records.checkpoint_of(finished).write_bytes(b"")
+    queries.checkpoint_of(finished).write_bytes(b"")
     with pytest.raises(InputError, match="no checkpoint that can be read"):
         train(quick(data, epochs=1, resume=finished))
-    records.checkpoint_of(finished).write_bytes(b"")
+    queries.checkpoint_of(finished).write_bytes(b"")
     with pytest.raises(InputError, match="lr=0.5: run .* keeps its settings"):
         train(quick(data, epochs=1, resume=finished, lr=0.5))

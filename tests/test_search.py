@@ -20,12 +20,16 @@ from mlflow.entities import Run
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from pipeline import InputError, Pruned, TrainingError, lifetime, records, tracking
-from pipeline.dataset import UNASSIGNED, Dataset, Faces, assemble, load_without_test, save
-from pipeline.sample import draw
-from pipeline.settings import SearchSettings
-from search import ending, optuna_study, process, space, storage, strategy, summary
-from search import trial as search_trial
+from pipeline.data import UNASSIGNED
+from pipeline.data.dataset import Dataset, Faces, load_without_test, save
+from pipeline.data.sample import draw
+from pipeline.data.splitting import assemble
+from pipeline.errors import InputError, Pruned, TrainingError
+from pipeline.runs import process, queries, tracking
+from search.jobs import job
+from search.methods import samplers, space
+from search.settings import SearchSettings
+from search.studies import finalize, storage, summary, trial
 from tests.conftest import LIMIT
 
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
@@ -44,7 +48,7 @@ def start(environment: dict[str, str], store: Path) -> Iterator[Start]:
     """Start `python -m search.optuna_study` in the working folder and leave it running."""
     started = []
 
-    def run(**settings: object) -> "subprocess.Popen[str]":
+    def run(**settings: object) -> subprocess.Popen[str]:
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         study = subprocess.Popen(
             [sys.executable, "-m", "search.optuna_study", *options],
@@ -61,8 +65,8 @@ def start(environment: dict[str, str], store: Path) -> Iterator[Start]:
 
 
 def runs(step: str) -> list[Run]:
-    records.use_store()
-    return list(records.search(f"tags.step = '{step}'"))
+    queries.use_store()
+    return list(queries.search(f"tags.step = '{step}'"))
 
 
 def stored_study(name: str = "emotion") -> optuna.Study:
@@ -205,7 +209,7 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        optuna_study._work(settings, gone, database, parent.id, 0.0, 0, threading.Event())
+        study._work(settings, gone, database, parent.id, 0.0, 0, threading.Event())
     assert storage.count(study) == storage.Count(settled=0, running=0)
 
 
@@ -223,13 +227,13 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
         study.tell(asked, value)
     study.set_user_attr("digest", load_without_test(data).digest)
     with tracking.record("study", settings) as parent:
-        ending.finish(study, settings, str(data), parent)
+        finalize.finish(study, settings, str(data), parent)
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
     # As if it had been killed in its last second: what has ended is not done again.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
-        ending.finish(study, settings, str(data), parent)
+        finalize.finish(study, settings, str(data), parent)
     assert len(runs("train")) == len(runs("evaluate")) == 1
     assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
 
@@ -267,10 +271,10 @@ def test_a_trial_of_another_machine_that_gives_no_sign_of_life_is_put_up_again(
 
 def _abandoned_trial(process: str) -> tuple[optuna.Study, str]:
     """A study with one running trial, whose run has the same process."""
-    records.use_store()
+    queries.use_store()
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(
-        storage=database, direction="maximize", pruner=strategy.make_pruner("halving", 2)
+        storage=database, direction="maximize", pruner=samplers.make_pruner("halving", 2)
     )
     trial = study.ask()
     storage.heartbeat(database, trial)
@@ -311,7 +315,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, direction="maximize")
     taken = []
-    while (taking := optuna_study._take(study, settings, 0)) != "done":
+    while (taking := study._take(study, settings, 0)) != "done":
         trial, point = taking
         taken.append(point)
         if len(taken) == 5:
@@ -319,7 +323,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
         else:
             study.tell(trial, 1 / len(taken))
     assert taken[5] == taken.pop(4), "what was killed comes first"
-    first = optuna_study._first_points(settings)
+    first = study._first_points(settings)
     assert len(first) == 14
     assert taken[:14] == first
     assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
@@ -330,7 +334,7 @@ def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     study = optuna.create_study(storage=database, study_name="emotion")
     began = time.monotonic() - 3
     settings = SearchSettings(timeout=2)
-    optuna_study._work(settings, "none", database, "none", began, 0, threading.Event())
+    study._work(settings, "none", database, "none", began, 0, threading.Event())
     assert study.trials == []
 
 
@@ -344,7 +348,7 @@ def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> No
     study.set_user_attr("settings", vars(SearchSettings()))
     [(name, value)] = other.items()
     with pytest.raises(InputError, match=f"{name}={value}: the study emotion was begun with"):
-        optuna_study._open_study(SearchSettings(**other), study._storage)  # type: ignore[arg-type]
+        study._open_study(SearchSettings(**other), study._storage)  # type: ignore[arg-type]
 
 
 def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> None:
@@ -353,7 +357,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     bounds = space.make_space(settings)
     states = [TrialState.COMPLETE] * 5 + [TrialState.PRUNED, TrialState.FAIL]
     for number, state in enumerate(states):
-        study.sampler = strategy.make_sampler("random", number)
+        study.sampler = samplers.make_sampler("random", number)
         trial = study.ask()
         point = space.suggest(trial, bounds)
         for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):
@@ -397,7 +401,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     study, settings = optuna.create_study(), SearchSettings()
     study.set_user_attr("ending", {"settled": 0, "host": "elsewhere"})
     with tracking.record("study", settings) as parent:
-        ending.finish(study, settings, "none", parent)
+        finalize.finish(study, settings, "none", parent)
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
     [left] = runs("study")
     assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
@@ -409,7 +413,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
         tracking.record("study", settings, run_id=parent.id) as again,
         pytest.raises(TrainingError, match="no trial of the study"),
     ):
-        ending.finish(study, settings, "none", again)
+        finalize.finish(study, settings, "none", again)
     assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
@@ -421,9 +425,9 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
         tracking.record("study", SearchSettings()) as parent,
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other,
     ):
-        name = lifetime._process_name(other.pid)
-        parent.tag(process=f"{lifetime.this_process()},{name}")
-        ending.finish(study, SearchSettings(), "none", parent)
+        name = process._process_name(other.pid)
+        parent.tag(process=f"{process.this_process()},{name}")
+        finalize.finish(study, SearchSettings(), "none", parent)
         assert "still running elsewhere: 1;" in capsys.readouterr().out
         assert runs("study")[0].data.tags["process"] == name
     assert runs("study")[0].info.status == "RUNNING"
@@ -433,15 +437,11 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
 
 def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
     settings = SearchSettings(width=0.1, epochs=4)
-    whole = search_trial.trial_settings(
-        settings, str(data), {"epochs": 4, "side": 32, "grow_at": 0.5}
-    )
+    whole = trial.trial_settings(settings, str(data), {"epochs": 4, "side": 32, "grow_at": 0.5})
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2.0))
     current = study.ask()
     with tracking.record("study", settings) as parent:
-        outcome = search_trial.run(
-            current, whole, parent.id, 4, beat=lambda: None, stop=threading.Event()
-        )
+        outcome = trial.run(current, whole, parent.id, 4, beat=lambda: None, stop=threading.Event())
     assert (outcome.kind, outcome.text) == ("pruned", "pruned after epoch 3")
     [run] = runs("trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
@@ -482,13 +482,13 @@ def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(start: Start, dat
 
 def test_a_job_tells_how_it_ended() -> None:
     stop = threading.Event()
-    assert process.run(_job, "return", stop=stop) == process.Outcome("returned", "done")
-    failed = process.run(_job, "fail", stop=stop)
+    assert job.run(_job, "return", stop=stop) == job.Outcome("returned", "done")
+    failed = job.run(_job, "fail", stop=stop)
     assert (failed.kind, failed.text) == ("failed", "no more faces")
-    assert process.run(_job, "prune", stop=stop, answer=lambda _: True).kind == "pruned"
-    refused = process.run(_job, "write", stop=stop)
+    assert job.run(_job, "prune", stop=stop, answer=lambda _: True).kind == "pruned"
+    refused = job.run(_job, "write", stop=stop)
     assert (refused.kind, refused.text) == ("refused", "[Errno 28] No space left on device")
-    killed = process.run(_job, "die", stop=stop)
+    killed = job.run(_job, "die", stop=stop)
     assert (killed.kind, killed.text) == ("killed", "its process was killed by SIGKILL")
 
 
@@ -501,12 +501,12 @@ def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
         if len(beats) == 3:  # it gives signs of life while a job says nothing
             stop.set()
 
-    waited = process.run(_job, "wait", stop=stop, beat=beat)
+    waited = job.run(_job, "wait", stop=stop, beat=beat)
     assert waited.kind == "interrupted"
     assert 1 < beats[2] - beats[0] < 10
 
 
-def _job(tell: process.Tell, what: str) -> str:
+def _job(tell: job.Tell, what: str) -> str:
     if what == "fail":
         raise TrainingError("no more faces")
     if what == "write":

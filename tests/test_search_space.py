@@ -9,11 +9,17 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline import InputError, command
-from pipeline.dataset import TRAIN, VALIDATION, Dataset, fewer
-from pipeline.settings import NetworkName, SearchSettings, SpaceName, TrainSettings, recipe
-from search import ending, grid, optuna_study, space, strategy, summary
-from search.trial import comparable_epoch, trial_settings
+from pipeline import cli
+from pipeline.data import TRAIN, VALIDATION
+from pipeline.data.dataset import Dataset
+from pipeline.data.splitting import subsample
+from pipeline.errors import InputError
+from pipeline.settings import NetworkName, TrainSettings, recipe
+from search.grids import report_grid
+from search.methods import samplers, space
+from search.settings import SearchSettings, SpaceName
+from search.studies import finalize, study, summary
+from search.studies.trial import comparable_epoch, trial_settings
 
 
 @pytest.mark.parametrize("network", get_args(NetworkName))
@@ -22,16 +28,16 @@ def test_the_reports_grid_lies_within_every_space(name: str, network: str) -> No
     settings = SearchSettings(space=name, network=network)  # type: ignore[arg-type]
     bounds = space.make_space(settings)
     base = trial_settings(settings, "faces", {})
-    for point in grid.points(settings.epochs):
+    for point in report_grid.points(settings.epochs):
         space.check(space.complete(point, bounds, base), bounds)
-    assert len(grid.points(settings.epochs)) == 13
+    assert len(report_grid.points(settings.epochs)) == 13
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
 @pytest.mark.parametrize("name", get_args(SpaceName))
 def test_a_study_tries_the_networks_recipe_first(name: SpaceName, network: NetworkName) -> None:
     settings = SearchSettings(space=name, network=network, no_grid=True)
-    [point] = optuna_study._first_points(settings)
+    [point] = study._first_points(settings)
     space.check(point, space.make_space(settings))
     own = recipe(TrainSettings, network)
     tried = trial_settings(settings, own.data, point)
@@ -68,7 +74,7 @@ def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
     settings = SearchSettings(space=name, epochs=15, network=network)  # type: ignore[arg-type]
     bounds = space.make_space(settings)
     for number in range(25):
-        study.sampler = strategy.make_sampler("tpe", strategy.sampler_seed(0, number))
+        study.sampler = samplers.make_sampler("tpe", samplers.sampler_seed(0, number))
         trial = study.ask()
         point = space.suggest(trial, bounds)
         trial_settings(settings, "faces", point)
@@ -77,14 +83,14 @@ def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
 
 
 def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
-    seeds = [strategy.sampler_seed(base, trials) for base in range(3) for trials in range(100)]
+    seeds = [samplers.sampler_seed(base, trials) for base in range(3) for trials in range(100)]
     assert len(set(seeds)) == len(seeds)
 
     study = optuna.create_study(direction="maximize")
     bounds = space.make_space(SearchSettings(epochs=15))
     for _ in range(6):
-        seed = strategy.sampler_seed(0, len(study.trials))
-        study.sampler = strategy.make_sampler("tpe", seed)
+        seed = samplers.sampler_seed(0, len(study.trials))
+        study.sampler = samplers.make_sampler("tpe", seed)
         trial = study.ask()
         space.suggest(trial, bounds)
         study.tell(trial, 0.5)
@@ -93,8 +99,8 @@ def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 5, 15, 75])
 def test_no_rung_stands_beyond_the_longest_training(most: int) -> None:
-    assert all(1 <= epoch <= most for epoch in strategy.rungs(most))
-    assert all(1 <= epoch <= most for epoch in strategy.rungs(most, small_epochs=most))
+    assert all(1 <= epoch <= most for epoch in samplers.rungs(most))
+    assert all(1 <= epoch <= most for epoch in samplers.rungs(most, small_epochs=most))
 
 
 @pytest.mark.parametrize("name", get_args(SpaceName))
@@ -105,7 +111,7 @@ def test_no_trial_is_compared_before_all_have_seen_whole_faces(
     """A trial that came late to a rung would stand there with the accuracy of a later epoch."""
     settings = SearchSettings(space=name, network=network)
     small = space.most_small_epochs(settings)
-    first, *_ = strategy.rungs(settings.epochs, small)
+    first, *_ = samplers.rungs(settings.epochs, small)
     study = optuna.create_study()
     for _ in range(20):
         point = space.suggest(study.ask(), space.make_space(settings))
@@ -113,7 +119,7 @@ def test_no_trial_is_compared_before_all_have_seen_whole_faces(
 
 
 def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
-    pruner = strategy.make_pruner("halving", 15)
+    pruner = samplers.make_pruner("halving", 15)
     study = optuna.create_study(direction="maximize", pruner=pruner)
 
     def train(level: float) -> int:
@@ -137,10 +143,10 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
 
 
 def test_samplers_and_pruners_are_those_of_their_names() -> None:
-    assert isinstance(strategy.make_sampler("random", 0), optuna.samplers.RandomSampler)
-    assert isinstance(strategy.make_sampler("tpe", 0), optuna.samplers.TPESampler)
-    assert isinstance(strategy.make_pruner("none", 15), optuna.pruners.NopPruner)
-    median = optuna.create_study(pruner=strategy.make_pruner("median", 15), direction="maximize")
+    assert isinstance(samplers.make_sampler("random", 0), optuna.samplers.RandomSampler)
+    assert isinstance(samplers.make_sampler("tpe", 0), optuna.samplers.TPESampler)
+    assert isinstance(samplers.make_pruner("none", 15), optuna.pruners.NopPruner)
+    median = optuna.create_study(pruner=samplers.make_pruner("median", 15), direction="maximize")
     for level in (*[0.5] * 5, 0.1):
         trial = median.ask()
         for epoch in range(1, 7):
@@ -165,7 +171,7 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
         trial = study.ask()
         space.suggest(trial, bounds)
         study.tell(trial, value)
-    assert [trial.number for trial in ending.finalists(study)] == [1, 3, 0]
+    assert [trial.number for trial in finalize.finalists(study)] == [1, 3, 0]
 
 
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
@@ -191,23 +197,23 @@ def test_the_command_of_the_summary_is_read_as_the_settings_that_won(
     arguments = [part for word in words[6::2] for part in f"--{word}".split("=", 1)]
     monkeypatch.setattr("sys.argv", ["train", *arguments])
     read: list[TrainSettings] = []
-    command.run(TrainSettings, read.append)
+    cli.run(TrainSettings, read.append)
     assert read == [settings]
 
 
 def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
     dataset: Dataset,
 ) -> None:
-    few, again, other = (fewer(dataset, 40, seed) for seed in (0, 0, 1))
+    few, again, other = (subsample(dataset, 40, seed) for seed in (0, 0, 1))
     assert len(few.part(TRAIN)[1]) == 40
     assert (few.part(TRAIN)[0] == again.part(TRAIN)[0]).all()
     assert not (few.part(TRAIN)[0] == other.part(TRAIN)[0]).all()
     assert (few.part(VALIDATION)[0] == dataset.part(VALIDATION)[0]).all()
     assert set(few.part(TRAIN)[1]) == set(dataset.part(TRAIN)[1])
     with pytest.raises(InputError, match="faces=3: expected 0"):
-        fewer(dataset, 3, 0)
+        subsample(dataset, 3, 0)
     kept = (dataset.labels != 1) | (np.cumsum(dataset.labels == 1) == 1)
     single = Dataset(dataset.images[kept], dataset.labels[kept], dataset.split[kept], {})
     single.split[single.labels == 1] = TRAIN
     with pytest.raises(InputError, match="disgust has a single training face"):
-        fewer(single, 40, 0)
+        subsample(single, 40, 0)

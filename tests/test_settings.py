@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline import InputError
+from pipeline.errors import InputError
 from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings
 from tests.conftest import Command
 

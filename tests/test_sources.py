@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from pipeline import InputError, sources
-from pipeline.dataset import TEST, TRAIN, UNASSIGNED, VALIDATION, Faces
-from pipeline.fer_csv import read_csv
+from pipeline.data import TEST, TRAIN, UNASSIGNED, VALIDATION, sources
+from pipeline.data.dataset import Faces
+from pipeline.data.fer_csv import read_csv
+from pipeline.errors import InputError
 
 USAGE = {TRAIN: "Training", VALIDATION: "PublicTest", TEST: "PrivateTest"}
 

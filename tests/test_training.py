@@ -9,27 +9,35 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from pipeline import TrainingError, lifetime, networks, optimization, training
-from pipeline.batches import TrainBatches
-from pipeline.dataset import VALIDATION, Dataset
+from pipeline.data import VALIDATION
+from pipeline.data.batches import TrainBatches
+from pipeline.data.dataset import Dataset
+from pipeline.errors import TrainingError
+from pipeline.networks import files
+from pipeline.networks.build import build
+from pipeline.runs import signals
 from pipeline.settings import LossName, OptimizerName, ScheduleName, TrainSettings, recipe
+from pipeline.training.fit import TrainResult, fit, is_out_of_patience
+from pipeline.training.losses import SoftDice, make_loss
+from pipeline.training.optimizers import make_optimizer
+from pipeline.training.schedule import learning_rate_at
 
 SMALL: dict[str, Any] = {"width": 0.1, "epochs": 3, "batch_size": 32, "lr": 0.003, "threads": 1}
 
 
-def fit(dataset: Dataset, **changes: Any) -> training.Fitted:
+def fit(dataset: Dataset, **changes: Any) -> TrainResult:
     options = {
         key: changes.pop(key) for key in ("on_epoch", "on_batch", "checkpoint") if key in changes
     }
     precision = changes.pop("precision", "float32")
     network = changes.pop("network", "report")
     settings = replace(recipe(TrainSettings, network), **SMALL | changes)
-    return training.fit(settings, dataset, precision=precision, **options)
+    return fit(settings, dataset, precision=precision, **options)
 
 
-def weights(fitted: training.Fitted) -> list[np.ndarray]:
+def weights(fitted: TrainResult) -> list[np.ndarray]:
     assert fitted.model is not None
-    return networks.get_state(fitted.model.weights)
+    return files.get_state(fitted.model.weights)
 
 
 def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -118,7 +126,7 @@ def test_an_interruption_that_keras_swallows_or_makes_another_error_of_is_one(
             if error:
                 raise error
 
-    with lifetime.interruptible():
+    with signals.interruptible():
         stopped = fit(dataset, on_batch=interrupt)
     assert stopped.interrupted
     assert len(stopped.history) == 1
@@ -127,8 +135,8 @@ def test_an_interruption_that_keras_swallows_or_makes_another_error_of_is_one(
 
 def test_an_interruption_waits_until_a_write_is_done() -> None:
     written = False
-    with lifetime.interruptible(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with lifetime.shielded():
+    with signals.interruptible(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with signals.shielded():
             signal.raise_signal(signal.SIGINT)
             written = True
         raise AssertionError("the interruption was lost")
@@ -141,7 +149,7 @@ def test_the_network_kept_is_the_best_epochs(dataset: Dataset) -> None:
     assert fitted.best_val_accuracy == max(accuracies)
     assert fitted.best_epoch == accuracies.index(max(accuracies)) + 1
     images, labels = dataset.part(VALIDATION)
-    predicted = networks.predict(fitted.model, images).argmax(axis=1)
+    predicted = files.predict(fitted.model, images).argmax(axis=1)
     assert np.mean(predicted == labels) == pytest.approx(max(accuracies))
 
 
@@ -153,7 +161,7 @@ def test_the_last_epochs_network_is_kept_if_asked_for(dataset: Dataset) -> None:
     accuracies = [logs["val_accuracy"] for logs in fitted.history]
     assert fitted.best_val_accuracy == accuracies[-1]
     images, labels = dataset.part(VALIDATION)
-    predicted = networks.predict(fitted.model, images).argmax(axis=1)
+    predicted = files.predict(fitted.model, images).argmax(axis=1)
     assert np.mean(predicted == labels) == pytest.approx(accuracies[-1])
 
 
@@ -170,13 +178,13 @@ def test_patience_counts_epochs_since_the_best(
     epoch: int, best: int, patience: int, out: bool
 ) -> None:
     settings = TrainSettings(epochs=100, patience=patience)
-    assert training.is_out_of_patience(epoch, best, settings) is out
+    assert is_out_of_patience(epoch, best, settings) is out
 
 
 def test_epochs_of_small_faces_do_not_cost_patience() -> None:
     settings = recipe(TrainSettings, "compact")
     settings = replace(settings, epochs=20, keep="best", patience=3)
-    ended = [epoch for epoch in range(1, 21) if training.is_out_of_patience(epoch, 2, settings)]
+    ended = [epoch for epoch in range(1, 21) if is_out_of_patience(epoch, 2, settings)]
     assert ended[0] == 13
 
 
@@ -184,16 +192,14 @@ def test_epochs_of_small_faces_do_not_cost_patience() -> None:
 def test_every_optimizer_moves_the_weights(dataset: Dataset, optimizer: str) -> None:
     fitted = fit(dataset, epochs=1, optimizer=optimizer)
     kernels = [w for w in weights(fitted) if w.ndim == 4]
-    start = [w for w in networks.get_state(untrained().weights) if w.ndim == 4]
+    start = [w for w in files.get_state(untrained().weights) if w.ndim == 4]
     assert not equal(kernels, start)
     assert fitted.history[0]["learning_rate"] == pytest.approx(0.003)
 
 
 def untrained() -> Any:
-    import keras
-
     keras.utils.set_random_seed(0)
-    return networks.build(TrainSettings(width=0.1), precision="float32")
+    return build(TrainSettings(width=0.1), precision="float32")
 
 
 @pytest.mark.parametrize("loss", get_args(LossName))
@@ -218,7 +224,7 @@ def test_an_optimizer_is_the_one_of_its_name_with_its_settings(
     name: OptimizerName, kind: str, own: dict[str, object]
 ) -> None:
     settings = TrainSettings(optimizer=name, momentum=0.8, weight_decay=0.02, averaging=0.5)
-    made = optimization.make_optimizer(settings, steps=20)
+    made = make_optimizer(settings, steps=20)
     assert type(made).__name__ == kind
     wanted = own | {"use_ema": True, "ema_momentum": 0.9}
     assert {key: made.get_config()[key] for key in wanted} == wanted
@@ -235,26 +241,24 @@ def test_a_loss_is_its_formula_on_smoothed_labels(loss: LossName) -> None:
         "focal": -(0.25 * (1 - p) ** 2 * y * np.log(p)).sum(axis=1).mean(),
         "dice": 1 - dice[[0, 3]].mean(),
     }
-    made = optimization.make_loss(TrainSettings(loss=loss, label_smoothing=0.1))
+    made = make_loss(TrainSettings(loss=loss, label_smoothing=0.1))
     found = made(labels.astype(np.float32), p.astype(np.float32))
     assert float(found) == pytest.approx(expected[loss], rel=1e-5)
 
 
 def test_dice_is_one_minus_the_soft_f1_of_the_classes_present() -> None:
     labels = np.eye(7, dtype=np.float32)[[0, 0, 3]]
-    right = optimization.SoftDice()(labels, labels)
+    right = SoftDice()(labels, labels)
     assert float(right) == pytest.approx(0, abs=1e-6)
-    wrong = optimization.SoftDice()(labels, np.eye(7, dtype=np.float32)[[1, 1, 2]])
+    wrong = SoftDice()(labels, np.eye(7, dtype=np.float32)[[1, 1, 2]])
     assert float(wrong) == pytest.approx(1, abs=1e-6)
     # Class 0: 2 * 0.5 / (2 + 0.5); class 3: 2 * 1 / (1 + 1).
     half = np.eye(7, dtype=np.float32)[[0, 5, 3]]
     half[0, 0] = 0.5
-    assert float(optimization.SoftDice()(labels, half)) == pytest.approx(
-        1 - (0.4 + 1) / 2, abs=1e-6
-    )
+    assert float(SoftDice()(labels, half)) == pytest.approx(1 - (0.4 + 1) / 2, abs=1e-6)
     # Of a mixed face both classes are present. Class 0: 2 * 0.6 / (0.6 + 1); class 1: nothing.
     mixed = np.array([[0.6, 0.4, 0, 0, 0, 0, 0]], np.float32)
-    loss = optimization.SoftDice()(mixed, np.eye(7, dtype=np.float32)[[0]])
+    loss = SoftDice()(mixed, np.eye(7, dtype=np.float32)[[0]])
     assert float(loss) == pytest.approx(1 - (0.75 + 0) / 2, abs=1e-6)
 
 
@@ -298,7 +302,7 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
 def test_averaged_weights_validate_and_are_kept(dataset: Dataset) -> None:
     fitted = fit(dataset, network="compact", averaging=0.3, epochs=3, views="one", side=48)
     images, labels = dataset.part(VALIDATION)
-    predicted = networks.predict(fitted.model, images).argmax(axis=1)
+    predicted = files.predict(fitted.model, images).argmax(axis=1)
     assert np.mean(predicted == labels) == pytest.approx(fitted.best_val_accuracy)
     plain = fit(dataset, network="compact", averaging=0.0, epochs=3, views="one", side=48)
     assert fitted.history[0]["train_loss"] == plain.history[0]["train_loss"]
@@ -310,13 +314,13 @@ def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset) -> None
     with_it = fit(dataset, **options, recalibrate=True)
     without = fit(dataset, **options, recalibrate=False)
     models = [fitted.model for fitted in (with_it, without) if fitted.model]
-    assert equal(*(networks.get_state(model.trainable_weights) for model in models))
-    assert not equal(*(networks.get_state(model.non_trainable_weights) for model in models))
+    assert equal(*(files.get_state(model.trainable_weights) for model in models))
+    assert not equal(*(files.get_state(model.non_trainable_weights) for model in models))
     for epoch, plain in zip(with_it.history, without.history, strict=True):
         assert epoch["train_loss"] == plain["train_loss"]
         assert epoch["val_loss"] != plain["val_loss"]
     images, labels = dataset.part(VALIDATION)
-    predicted = networks.predict(with_it.model, images).argmax(axis=1)
+    predicted = files.predict(with_it.model, images).argmax(axis=1)
     assert np.mean(predicted == labels) == pytest.approx(with_it.best_val_accuracy)
 
 
@@ -328,7 +332,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing(
     schedule: ScheduleName, rates: list[float]
 ) -> None:
     settings = replace(TrainSettings(), lr=1.0, schedule=schedule, warmup=0.2)
-    reached = [float(optimization.learning_rate_at(settings, x)) for x in (0.0, 0.2, 0.6, 1.0)]
+    reached = [float(learning_rate_at(settings, x)) for x in (0.0, 0.2, 0.6, 1.0)]
     assert reached == pytest.approx(rates, abs=1e-6)
 
 

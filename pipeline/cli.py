@@ -1,0 +1,155 @@
+"""Command line: from arguments to settings, to the function that uses them, to an exit status.
+
+Exit status: 0 done, 1 a training that failed, 2 input that can't be used, 130 interrupted. A user's
+mistake is answered with one line on stderr, without a traceback.
+"""
+
+import argparse
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from pipeline import registry
+from pipeline.errors import InputError, TrainingError
+from pipeline.runs.signals import PROJECT_RUN
+from pipeline.settings import AnySettings, Field, Hyperparameters
+
+NOT_WRITTEN = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
+    None,  # NumPy's, of an array that was written in part
+}  # fmt: skip
+"""Errors of the system that the user can end by making room, or a folder writable."""
+
+
+def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
+    """Parse the command line into `settings_class`, call `functions` with the settings, and exit.
+
+    A function is named as `package.module:name` and imported after the command line was parsed, so
+    that --help and mistyped arguments are answered at once. The first ones check what needs no
+    Keras; the last one does the work.
+    """
+    try:
+        settings = parse(settings_class, sys.argv[1:])
+        for function in functions:
+            _imported(function)(settings)
+    except InputError as error:
+        _fail(str(error), status=2)
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        _fail(f"{error}; is the disk full, or a folder not writable?", status=2)
+    except TrainingError as error:
+        _fail(str(error), status=1)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def _imported(function: str) -> Callable[[Any], Any]:
+    module, _, name = function.partition(":")
+    imported: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return imported
+
+
+def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySettings:
+    """Settings from `arguments`; names may have hyphens instead of underscores.
+
+    Raises InputError for what can't be used; --help prints the parameters and exits.
+    """
+    parser = _Parser(settings_class)
+    options = [_underscored(argument) for argument in arguments]
+    given = vars(parser.parse_args(options))
+    wants_help = given.pop("help", False)
+    defaults: dict[str, Any] = {}
+    if issubclass(settings_class, Hyperparameters):
+        defaults |= registry.recipe(given.get("network", settings_class.network))
+    if wants_help:
+        parser.show_defaults(defaults | given)
+        parser.print_help()
+        raise SystemExit(0)
+    return settings_class(**(defaults | given))
+
+
+def _underscored(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parameters of a settings class, in its groups; only those given are in the result."""
+
+    def __init__(self, settings_class: type[AnySettings]) -> None:
+        main = getattr(sys.modules["__main__"], "__spec__", None)
+        super().__init__(
+            prog=f"python -m {main.name}" if main else None,
+            usage="%(prog)s [--name value ...]",
+            description=settings_class.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            add_help=False,
+            allow_abbrev=False,
+        )
+        self.settings_class = settings_class
+        self.add_argument("-h", "--help", action="store_true", help="Show the parameters and exit.")
+        groups: dict[type, Any] = {settings_class: self}
+        for field in settings_class.fields().values():
+            if field.group not in groups:
+                groups[field.group] = self.add_argument_group(field.group.__doc__)
+            switch = {"nargs": "?", "const": True} if field.plain_type is bool else {}
+            groups[field.group].add_argument(
+                f"--{field.name}", type=_converter(field), metavar=_metavar(field), **switch
+            )
+
+    def show_defaults(self, defaults: dict[str, Any]) -> None:
+        """Set each parameter's help to its text, bounds and default."""
+        for action in self._actions:
+            if field := self.settings_class.fields().get(action.dest):
+                default = defaults.get(field.name, field.default)
+                about = f"{field.setting.help} {_sentence(field)}(default: {default})"
+                action.help = about.replace("%", "%%")
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            name = message.split()[2]
+            close = difflib.get_close_matches(name.lstrip("-"), self.settings_class.fields(), 1)
+            meant = f"; did you mean --{close[0]}?" if close else ""
+            message = f"unknown parameter {message.removeprefix('unrecognized arguments: ')}{meant}"
+        message = message.removeprefix("argument --").replace(
+            "expected one argument", "its value is missing"
+        )
+        raise InputError(f"{' '.join(message.split())}; --help lists the parameters")
+
+
+def _converter(field: Field) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return field.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _metavar(field: Field) -> str:
+    if field.choices:
+        return "{" + ",".join(field.choices) + "}"
+    return "true|false" if field.plain_type is bool else field.plain_type.__name__.upper()
+
+
+def _sentence(field: Field) -> str:
+    bounds = "" if field.choices else field.bounds
+    return f"{bounds[0].upper()}{bounds[1:]}. " if bounds else ""
+
+
+def _fail(problem: str, *, status: int) -> NoReturn:
+    print(f"error: {problem}", file=sys.stderr)
+    if PROJECT_RUN in os.environ:  # `mlflow run` made a run that was not joined yet
+        tag_error: Any = _imported("pipeline.runs.tracking:tag_error")
+        tag_error(os.environ[PROJECT_RUN], problem)
+    raise SystemExit(status) from None

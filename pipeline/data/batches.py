@@ -1,0 +1,72 @@
+"""Batches of a split, in the order and with the augmentation of an epoch."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data import CLASSES, SIDE, TRAIN, augmentation
+from pipeline.data.dataset import Dataset
+from pipeline.settings import Hyperparameters
+
+# With two workers Keras fetches batches ahead by itself. With one it leaves that to tf.data, whose
+# tuning thread (TensorFlow 2.21) keeps the end of an epoch waiting for seconds. On other backends
+# (Keras 3.15) what was fetched to build the network would come into the first epoch.
+WORKERS = 2 if keras.backend.backend() == "tensorflow" else 1
+
+
+class Batches(keras.utils.PyDataset):
+    """One split, as it is: images (b, 48, 48, 1) uint8 and one-hot labels (b, 7) float32."""
+
+    def __init__(self, dataset: Dataset, split: int, batch_size: int) -> None:
+        super().__init__(workers=WORKERS)
+        self.images, labels = dataset.part(split)
+        self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
+        self.batch_size = batch_size
+        self.order = np.arange(len(self.images))
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        rows = self.rows(index)
+        return self.images[rows], self.targets[rows]
+
+    def rows(self, index: int) -> NDArray[np.intp]:
+        return self.order[index * self.batch_size : (index + 1) * self.batch_size]
+
+
+class TrainBatches(Batches):
+    """The train split, in a new order each epoch and augmented as the settings say.
+
+    What a batch holds depends on seed, epoch and the batch's number alone, so a training that goes
+    on after an interruption sees the same faces. Smaller faces come as (b, side, side, 1).
+    """
+
+    def __init__(self, dataset: Dataset, settings: Hyperparameters) -> None:
+        super().__init__(dataset, TRAIN, settings.batch_size)
+        self.settings = settings
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make epoch `epoch` (the first is 0) the one that is shown. Keras' own on_epoch_end can't
+        do it: it is also called before the first epoch (3.15)."""
+        self.epoch = epoch
+        self.side = side_at(self.settings, epoch)
+        rng = np.random.default_rng([self.settings.seed, 0, epoch])
+        self.order = rng.permutation(len(self.images))
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        images, targets = super().__getitem__(index)
+        if augmentation.is_plain(self.settings, self.side):
+            return images, targets
+        rng = np.random.default_rng([self.settings.seed, 1, self.epoch, index])
+        # Every other epoch mirrors a face, so that any two in a row show both sides (Jordan 2024).
+        mirrored = (self.rows(index) + self.epoch) % 2 == 1
+        return augmentation.augment(
+            images, targets, mirrored & self.settings.flip, self.settings, self.side, rng
+        )
+
+
+def side_at(settings: Hyperparameters, epoch: int) -> int:
+    """Side in pixels of the training faces in `epoch` (the first is 0)."""
+    return settings.image_size if epoch < settings.small_epochs else SIDE

@@ -1,0 +1,156 @@
+"""Datasets: faces, labels and the split of each face, with a digest that identifies the content.
+
+On disk a dataset is a folder of three .npy files, read memory-mapped, and `dataset.json`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.data import CLASSES, SIDE, TEST, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.errors import InputError
+
+SOURCE_SPLITS = {
+    TRAIN: "Training",
+    VALIDATION: "PublicTest",
+    TEST: "PrivateTest",
+    UNASSIGNED: "unassigned",
+}
+"""FER2013's names (Usage) of the splits that a source comes with."""
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces as a source has them.
+
+    images: (N, 48, 48) grey levels. labels: (N,) class codes 0-6. split: (N,) the source's own
+    split codes (Training, PublicTest and PrivateTest are train, validation and test) or UNASSIGNED.
+    """
+
+    images: Bytes
+    labels: Bytes
+    split: Bytes
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Faces with a split: images (N, 48, 48), labels (N,) and split (N,), all uint8.
+
+    `about` is dataset.json: source, policy, seed, counts, copies and digest.
+    """
+
+    images: Bytes
+    labels: Bytes
+    split: Bytes
+    about: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return self.about["digest"]
+
+    def part(self, split: int) -> tuple[Bytes, Bytes]:
+        """Images (n, 48, 48, 1) and labels (n,) of one split, in the dataset's order."""
+        rows = self.split == split
+        return self.images[rows][..., np.newaxis], self.labels[rows]
+
+
+def face_ids(images: Bytes) -> NDArray[np.int64]:
+    """An integer for each face, (N,), equal where two faces are equal pixel for pixel."""
+    ids: dict[bytes, int] = {}
+    pixels = np.ascontiguousarray(images).reshape(len(images), -1)
+    return np.fromiter((ids.setdefault(row.tobytes(), len(ids)) for row in pixels), np.int64)
+
+
+def unseen(images: Bytes, training_images: Bytes) -> NDArray[np.bool_]:
+    """Which of `images` have no pixel-identical copy in `training_images`, (N,)."""
+    count = len(images)
+    flat = [np.asarray(a).reshape(len(a), SIDE, SIDE) for a in (images, training_images)]
+    ids = face_ids(np.concatenate(flat))
+    return ~np.isin(ids[:count], ids[count:])
+
+
+def count_copies(images: Bytes, labels: Bytes, split: Bytes) -> dict[str, int]:
+    """Pixel-identical copies: how many are redundant, disagree in label, or cross a split."""
+    ids = face_ids(images)
+    pairs = np.unique(np.stack([ids, labels]), axis=1)
+    groups_with_label_conflict = np.count_nonzero(np.bincount(pairs[0]) > 1)
+    in_train = np.isin(ids, ids[split == TRAIN])
+    return {
+        "redundant": len(ids) - len(np.unique(ids)),
+        "groups_with_label_conflict": int(groups_with_label_conflict),
+        "validation_in_train": int(np.count_nonzero(in_train & (split == VALIDATION))),
+        "test_in_train": int(np.count_nonzero(in_train & (split == TEST))),
+    }
+
+
+def digest(*arrays: Bytes) -> str:
+    """16 hexadecimal digits of a SHA-256; of a dataset, over every pixel, label and split code."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()[:16]
+
+
+def save(dataset: Dataset, folder: Path) -> None:
+    """Write the four files of a dataset into `folder`, which must not hold one yet."""
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", dataset.images)
+    np.save(folder / "labels.npy", dataset.labels)
+    np.save(folder / "split.npy", dataset.split)
+    (folder / "dataset.json").write_text(json.dumps(dataset.about, indent=2) + "\n")
+
+
+def load(folder: Path) -> Dataset:
+    """The whole dataset in `folder`, test faces included: for `evaluate` alone.
+
+    Raises InputError if a file is missing or unreadable, or the arrays no longer have the digest
+    that dataset.json records.
+    """
+    try:
+        about = json.loads((folder / "dataset.json").read_text())
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        labels, split = (np.load(folder / f"{name}.npy") for name in ("labels", "split"))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{folder} is no dataset: {error}; make one with ingest") from error
+    if digest(images, labels, split) != about.get("digest"):
+        raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
+    return Dataset(images, labels, split, about)
+
+
+def load_without_test(folder: Path) -> Dataset:
+    """The dataset in `folder` with its test rows left out: for everything that chooses."""
+    whole = load(folder)
+    kept = whole.split != TEST
+    return Dataset(whole.images[kept], whole.labels[kept], whole.split[kept], whole.about)
+
+
+def require_test(dataset: Dataset, address: str) -> None:
+    """Raise InputError if the dataset has no test faces, before hours of training are spent."""
+    if not sum(dataset.about["counts"]["test"]):
+        raise InputError(f"data={address}: this dataset has no test faces to measure the winner on")
+
+
+def table(dataset: Dataset) -> pd.DataFrame:
+    """Faces by class (and all) in each split of the source that has some, and in each of ours."""
+    source, ours = dataset.about["source_counts"], dataset.about["counts"]
+    columns = {f"source {name}": counts for name, counts in source.items() if sum(counts)} | ours
+    counts = pd.DataFrame(columns, index=pd.Index(CLASSES, name="class"))
+    counts.loc["all"] = counts.sum()
+    return counts
+
+
+def copies_text(dataset: Dataset) -> str:
+    copies = dataset.about["copies"]
+    return (
+        f"{copies['redundant']:,} redundant pixel-identical copies "
+        f"({copies['groups_with_label_conflict']} groups of copies disagree in label); "
+        f"{copies['test_in_train']:,} test and {copies['validation_in_train']:,} validation faces "
+        "stand in train too"
+    )

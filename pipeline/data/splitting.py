@@ -1,0 +1,130 @@
+"""Split policies: which faces are for training, for validation and for test."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from pipeline.data import CLASSES, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.data.dataset import SOURCE_SPLITS, Bytes, Dataset, Faces, count_copies, digest
+from pipeline.errors import InputError
+
+
+def assemble(
+    faces: Faces, *, source: str, policy: str, seed: int, validation: float = 0.1
+) -> Dataset:
+    """Split `faces` by `policy` and describe the result.
+
+    `validation` is the share of the training faces that is held out where the source has no split
+    for it.
+    Raises InputError where the source has no split that the policy needs, or a class is absent from
+    train.
+    """
+    split = (
+        split_at_random(len(faces.labels), seed, validation)
+        if policy == "report"
+        else split_officially(faces, source, seed, validation, final=policy == "final")
+    )
+    counts = _count_classes(faces.labels, split, dict(enumerate(SPLITS)))
+    if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
+        raise InputError(
+            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
+        )
+    about = {
+        "source": source,
+        "policy": policy,
+        "validation": validation,
+        "seed": seed,
+        "classes": list(CLASSES),
+        "source_counts": _count_classes(faces.labels, faces.split, SOURCE_SPLITS),
+        "counts": counts,
+        "copies": count_copies(faces.images, faces.labels, split),
+        "digest": digest(faces.images, faces.labels, split),
+    }
+    return Dataset(faces.images, faces.labels, split, about)
+
+
+def _count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:
+    """Faces by class for each name of a split code."""
+    return {
+        name: np.bincount(labels[split == code], minlength=len(CLASSES)).tolist()
+        for code, name in names.items()
+    }
+
+
+def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
+    """The report's policy: a tenth for test, then a share of the rest for validation, unstratified.
+
+    35,887 faces become 29,068 / 3,230 / 3,589, the report's own sizes.
+    """
+    if count < 10:
+        raise InputError(f"{count} faces are too few to split; at least 10 are needed")
+    rest, test = train_test_split(np.arange(count), test_size=0.1, random_state=seed)
+    _, held_out = train_test_split(rest, test_size=validation, random_state=seed)
+    split = np.full(count, TRAIN, np.uint8)
+    split[test], split[held_out] = TEST, VALIDATION
+    return split
+
+
+def split_officially(
+    faces: Faces, source: str, seed: int, validation: float, *, final: bool = False
+) -> Bytes:
+    """The source's own split; if `final`, its validation rows are there to be trained on.
+
+    Where it has no validation or no test rows beside its training rows, the rows that it holds out
+    are test, and the share `validation` of train, stratified by class, is validation. In a final
+    split it is always that share, and there may be no test rows.
+    """
+    held_out = np.isin(faces.split, (VALIDATION, TEST))
+    if np.any(faces.split == UNASSIGNED) or not held_out.any():
+        raise InputError(f"{source}: has no split of its own; use split=report")
+    split = faces.split.copy()
+    if final:
+        split[split == VALIDATION] = TRAIN
+    elif np.any(split == VALIDATION) and np.any(split == TEST):
+        return split
+    else:
+        split[held_out] = TEST
+    train = np.flatnonzero(split == TRAIN)
+    if not len(train):
+        raise InputError(f"{source}: has no training face of its own; use split=report")
+    split[_stratified_share(train, faces.labels[train], validation, seed, source)] = VALIDATION
+    return split
+
+
+def _stratified_share(
+    rows: NDArray[np.intp], labels: Bytes, share: float, seed: int, source: str
+) -> Any:
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+        raise InputError(f"{source}: a single training face of {few[0]} can't be split in two")
+    if share * len(rows) < np.count_nonzero(counts):
+        raise InputError(
+            f"{source}: {len(rows)} training faces are too few to hold {share:.0%} of them out"
+        )
+    return train_test_split(rows, test_size=share, random_state=seed, stratify=labels)[1]
+
+
+def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """`dataset` with `count` of its train faces, each class by its share; other splits stay whole.
+
+    The same seed draws the same faces. A count of 0, or of as many as there are, changes nothing.
+    Raises InputError if there are too few for one of each class.
+    """
+    train = np.flatnonzero(dataset.split == TRAIN)
+    if count in (0, len(train)):
+        return dataset
+    counts = np.bincount(dataset.labels[train], minlength=len(CLASSES))
+    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+        raise InputError(
+            f"faces={count}: expected 0 (all), since {few[0]} has a single training face"
+        )
+    classes = np.count_nonzero(counts)
+    if not classes <= count <= len(train) - classes:
+        raise InputError(f"faces={count}: expected 0 (all), or {classes} to {len(train) - classes}")
+    kept = train_test_split(
+        train, train_size=count, random_state=seed, stratify=dataset.labels[train]
+    )[0]
+    rows = np.sort(np.concatenate([kept, np.flatnonzero(dataset.split != TRAIN)]))
+    return Dataset(dataset.images[rows], dataset.labels[rows], dataset.split[rows], dataset.about)

@@ -1,0 +1,1 @@
+"""Networks: architectures, their layers, test-time augmentation and .keras files."""

@@ -1,0 +1,1 @@
+"""Runs: MLflow's store, written and read, and the processes behind its runs."""

@@ -1,0 +1,91 @@
+"""Addresses of datasets and models: folders, files, run ids and MLflow URIs."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import InputError
+from pipeline.runs.queries import find, get, local_artifacts, use_store
+from pipeline.settings import EvaluateSettings
+
+DOWNLOADS = Path("~/.cache/emotion-search/datasets")
+
+
+def dataset_folder(address: str) -> Path:
+    """The folder of a dataset: a folder's path itself, or an ingest run's id. Raises InputError."""
+    if Path(address).is_dir():
+        return Path(address)
+    if "/" in address or "." in address:
+        raise InputError(f"{address}: no such dataset folder")
+    run = find(address, "ingest")
+    if local := local_artifacts(run.info.run_id):
+        return local / "dataset"
+    return _downloaded(run.info.run_id)
+
+
+def _downloaded(ingest_run: str) -> Path:
+    """A server's dataset, fetched once for all processes of this user, whole or not at all."""
+    kept = DOWNLOADS.expanduser() / ingest_run
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            with TemporaryDirectory(dir=kept.parent) as half:
+                uri = f"runs:/{ingest_run}/dataset"
+                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=half)
+                (Path(half) / "dataset").rename(kept)
+    return kept
+
+
+def dataset_uri(address: str) -> str:
+    """Where the dataset at `address` lies: a folder, a URI of a store, or a page of a server."""
+    if Path(address).is_dir():
+        return str(Path(address).resolve())
+    info = MlflowClient().get_run(address).info
+    if info.artifact_uri.startswith("mlflow-artifacts:"):  # MLflow has no dataset source for it
+        page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
+        return f"{mlflow.get_tracking_uri()}/{page}"
+    return f"{info.artifact_uri.removeprefix('file://')}/dataset"
+
+
+def dataset_of(run_id: str) -> str:
+    """The address of the dataset that a train run was trained on."""
+    return get(run_id, "train").data.tags["dataset"]
+
+
+def model_file(address: str) -> tuple[Path, str | None]:
+    """The .keras file behind an address, and the id of the run that trained it, if known.
+
+    `address` is a .keras file, a train run's id or latest, or an address of MLflow's:
+    runs:/ID/model, models:/NAME@ALIAS, ….
+    """
+    if address.endswith(".keras"):
+        if not Path(address).is_file():
+            raise InputError(f"{address}: no such file")
+        return Path(address), None
+    if ":/" not in address:
+        address = f"runs:/{find(address, 'train').info.run_id}/model"
+    use_store()
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
+        run_id = mlflow.models.get_model_info(str(folder)).run_id
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"{address}: no such model ({' '.join(str(error).split())[:150]})"
+        ) from None
+    files = list(folder.rglob("*.keras"))
+    if not files:
+        raise InputError(f"{address}: this model holds no .keras file")
+    return files[0], run_id
+
+
+def dataset_to_evaluate(settings: EvaluateSettings, trained_by: str | None) -> str:
+    """The address of the dataset to evaluate on: the one given, or the one of the training."""
+    if settings.data is not None:
+        return settings.data
+    if trained_by is None:
+        raise InputError(f"run={settings.run}: a bare file has no dataset of its own; give data=")
+    return dataset_of(trained_by)

@@ -1,0 +1,171 @@
+"""Read-only queries on the MLflow store: runs by step, id, settings and dataset."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import InputError
+from pipeline.runs.params import has_settings
+from pipeline.settings import LATEST, Hyperparameters
+
+CHECKPOINTS = Path("checkpoints")
+
+
+def use_store() -> None:
+    """Make sure that the store's tables exist before anything reads them.
+
+    On a fresh database MLflow 3.17 lets several processes create the tables at once, and all but
+    one die of it; a lock beside the file lets one do it.
+    """
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith("sqlite:///"):
+        with FileLock(uri.removeprefix("sqlite:///") + ".lock"):
+            MlflowClient().search_experiments(max_results=1)
+
+
+def find(run_id: str, *steps: str) -> Run:
+    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError."""
+    if run_id == LATEST:
+        if newest := latest(steps[0]):
+            return newest
+        raise InputError(f"no finished {steps[0]} run on record; make one with -e {steps[0]}")
+    run = get(run_id, *steps)
+    if run.info.status != "FINISHED":
+        remedy = "make another one"
+        if steps == ("train",):
+            remedy = f"resume it, or name its model as runs:/{run_id}/model"
+        raise InputError(f"run {run_id} has not finished (it is {run.info.status}); {remedy}")
+    return run
+
+
+def get(run_id: str, *steps: str) -> Run:
+    """The run of one of `steps` with this id, whatever its status. Raises InputError."""
+    use_store()
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise no_answer(error) from None
+        raise InputError(
+            f"no run {run_id} on record in {mlflow.get_tracking_uri()}; `mlflow ui` lists the ids"
+        ) from None
+    if run.data.tags.get("step") not in steps:
+        raise InputError(f"run {run_id} is no {' or '.join(steps)} run")
+    if run.info.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(f"run {run_id} was deleted; `mlflow runs restore` brings it back")
+    return run
+
+
+def latest(step: str) -> Run | None:
+    use_store()
+    query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
+    found = search(query, max_results=1)
+    return found[0] if found else None
+
+
+def on_record(
+    step: str, settings: Hyperparameters, digest: str, parent: str | None = None
+) -> Run | None:
+    """The newest finished run of `step` with these settings on the dataset with this digest.
+
+    What does not change the result is left aside: where the dataset lies, and the threads. A
+    setting that is younger than a run had what is now its default there. With `parent`, only the
+    child runs of that run are looked at.
+    """
+    query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
+    query += f" and tags.dataset_digest = '{digest}'"
+    if parent is not None:
+        query += f" and tags.mlflow.parentRunId = '{parent}'"
+    return next((run for run in search(query) if has_settings(run.data.params, settings)), None)
+
+
+def unfinished(settings: Hyperparameters, digest: str) -> Run | None:
+    """The newest train run with these settings on the dataset with this digest that was stopped and
+    can be resumed here: its checkpoint is in this folder."""
+    query = (
+        "tags.step = 'train' and attributes.status != 'FINISHED'"
+        f" and attributes.status != 'RUNNING' and tags.dataset_digest = '{digest}'"
+    )
+    found = (run for run in search(query) if checkpoint_of(run.info.run_id).exists())
+    return next((run for run in found if has_settings(run.data.params, settings)), None)
+
+
+def evaluations(faces_digest: str) -> int:
+    """How many evaluations opened the split with these faces, whatever became of them."""
+    return len(search(f"tags.step = 'evaluate' and tags.faces_digest = '{faces_digest}'"))
+
+
+def evaluation_of(train_run: str, **digest: str) -> str | None:
+    """The newest finished evaluate run of a train run's model on test.
+
+    `digest` is the dataset's, as dataset_digest, or that of the test faces alone, as faces_digest.
+    """
+    query = (
+        "tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = 'test'"
+        f" and tags.trained_by = '{train_run}'"
+    )
+    query += "".join(f" and tags.{name} = '{value}'" for name, value in digest.items())
+    found = search(query, max_results=1)
+    return found[0].info.run_id if found else None
+
+
+def _mlflow() -> str:
+    """The mlflow of this environment, as it can be typed in the working folder."""
+    command = Path(sys.executable).with_name("mlflow")
+    here = Path.cwd()
+    return str(command.relative_to(here) if command.is_relative_to(here) else command)
+
+
+def checkpoint_of(run_id: str) -> Path:
+    return CHECKPOINTS / f"{run_id}.npz"
+
+
+def headline(evaluate_run: str) -> dict[str, float]:
+    """The accuracy, with its interval, of an evaluate run."""
+    metrics = MlflowClient().get_run(evaluate_run).data.metrics
+    return {name: value for name, value in metrics.items() if name.startswith("test_accuracy")}
+
+
+def where_to_look(evaluate_run: str) -> str:
+    """A few lines for a person: the accuracy, where its report and pictures are, what to open."""
+    run = MlflowClient().get_run(evaluate_run)
+    artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
+    m = run.data.metrics
+    return "\n".join(
+        [
+            f"test accuracy {m['test_accuracy']:.1%} "
+            f"(95 % interval {m['test_accuracy_low']:.1%} to {m['test_accuracy_high']:.1%})",
+            f"report and pictures: {artifacts}",
+            f"all runs: {_mlflow()} ui, then open http://127.0.0.1:5000 and choose Model training",
+        ]
+    )
+
+
+def local_artifacts(run_id: str) -> Path | None:
+    """The folder of a run's artifacts if it is on this machine; MLflow's download would copy it."""
+    uri = MlflowClient().get_run(run_id).info.artifact_uri
+    path = Path(uri.removeprefix("file://"))
+    return path if path.is_dir() else None
+
+
+def search(query: str, max_results: int = 1000) -> Sequence[Run]:
+    client = MlflowClient()
+    try:
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        return client.search_runs(
+            experiments, query, ViewType.ACTIVE_ONLY, max_results, ["attributes.start_time DESC"]
+        )
+    except MlflowException as error:
+        raise no_answer(error) from None
+
+
+def no_answer(error: MlflowException) -> InputError:
+    """What to raise where the store can't be reached, or written to."""
+    reason = " ".join(str(error).split())[:150]
+    return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")

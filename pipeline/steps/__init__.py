@@ -1,0 +1,1 @@
+"""Steps: what the entry points do, each a recorded run."""

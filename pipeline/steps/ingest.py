@@ -1,0 +1,35 @@
+"""Ingest: read faces, split them, and record them as a dataset."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.data import dataset, sources, splitting
+from pipeline.reports import plots
+from pipeline.runs import tracking
+from pipeline.runs.tracking import Run
+from pipeline.settings import IngestSettings
+
+
+def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
+    """Record a dataset and return its run's id; of a source that can't be used nothing is kept."""
+    faces = sources.read(settings.source, settings.seed)
+    made = splitting.assemble(
+        faces,
+        source=settings.source,
+        policy=settings.split,
+        seed=settings.seed,
+        validation=settings.validation,
+    )
+    with tracking.record("ingest", settings, parent=parent) as run, TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        dataset.save(made, folder / "dataset")
+        run.log_folder(folder / "dataset", "dataset")
+        run.use_dataset(made, run.id, context="ingest")
+        run.log_text(dataset.table(made).to_csv(), "splits.csv")
+        run.log_file(plots.classes(made.about["counts"], folder / "classes.png"))
+        run.log_file(plots.faces(made.images, made.labels, folder / "faces.png"))
+    if settings.validation != IngestSettings.validation and (made.split == faces.split).all():
+        print(f"validation={settings.validation} changes nothing: the source's own split was kept")
+    print(dataset.table(made).to_string(), dataset.copies_text(made), sep="\n")
+    print(f"ingest run {run.id}, dataset digest {made.digest}")
+    return run.id

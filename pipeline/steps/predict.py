@@ -1,0 +1,34 @@
+"""Predict: print what networks read in a few faces; nothing is recorded."""
+
+import numpy as np
+from rich.console import Console
+from rich.table import Column, Table
+
+from pipeline.data import CLASSES, sample, sources
+from pipeline.networks import files
+from pipeline.runs import addresses
+from pipeline.settings import PredictSettings
+
+
+def predict(settings: PredictSettings) -> None:
+    images, names = _faces(settings.images)
+    table = Table(Column("face", overflow="fold"))
+    answers = []
+    for run in map(str.strip, settings.runs.split(",")):
+        file, _ = addresses.model_file(run)
+        answers.append(files.predict(files.load(file), images))
+        table.add_column(run, overflow="fold")
+    for row, name in enumerate(names):
+        best = [(CLASSES[a[row].argmax()], a[row].max()) for a in answers]
+        table.add_row(name, *(f"{word} {share:.0%}" for word, share in best))
+    Console().print(table)
+
+
+def _faces(faces: str) -> tuple[np.ndarray, list[str]]:
+    """Faces (n, 48, 48, 1) of a picture, or a drawn one of each class, and what to call them."""
+    if faces != "sample":
+        return sources.read_picture(faces)[np.newaxis, ..., np.newaxis], [faces]
+    # Another seed than the demo's network was trained on.
+    images, labels = sample.draw(count=70, seed=1)
+    first = [int(np.argmax(labels == code)) for code in range(len(CLASSES))]
+    return images[first][..., np.newaxis], [f"drawn as {name}" for name in CLASSES]

@@ -1,0 +1,56 @@
+"""Resuming: the settings and the checkpoint of a training that was stopped."""
+
+from dataclasses import asdict, replace
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.runs import params, process, queries
+from pipeline.runs.tracking import Run
+from pipeline.settings import LATEST, TrainSettings, recipe
+
+
+def resumed(settings: TrainSettings) -> TrainSettings:
+    """The settings of the run that is resumed, if one is; a setting given must agree with it."""
+    if settings.resume is None:
+        return settings
+    run = queries.get(settings.resume, "train")
+    if run.info.status == "FINISHED":
+        raise InputError(
+            f"resume={settings.resume}: this run has finished; there is nothing to go on with"
+        )
+    if run.info.status == "RUNNING" and process.is_running(run.data.tags.get("process", "")):
+        raise InputError(f"resume={settings.resume}: this run is still training; stop it first")
+    if not queries.checkpoint_of(settings.resume).exists():
+        raise InputError(
+            f"resume={settings.resume}: no checkpoint in {queries.CHECKPOINTS.resolve()}; it "
+            "finished no epoch, was resumed already, or ran in another folder or on another machine"
+        )
+    # A setting that is younger than the run had what is now its default there.
+    recorded = asdict(TrainSettings()) | params.recorded_settings(run.data.params, TrainSettings)
+    # The same faces may lie elsewhere by now.
+    data = run.data.tags["dataset"] if settings.data == LATEST else settings.data
+    recorded |= {"resume": settings.resume, "data": data}
+    # A default that was typed can't be told from one that was not.
+    defaults = asdict(recipe(TrainSettings, settings.network)) | {"network": TrainSettings.network}
+    for name, value in asdict(settings).items():
+        if value not in (defaults[name], recorded[name]):
+            raise InputError(
+                f"{name}={value}: run {settings.resume} has {name}={recorded[name]}, and a resumed "
+                "training keeps its settings"
+            )
+    return replace(settings, **recorded)
+
+
+def take_over(stopped: str, faces: Dataset, run: Run) -> None:
+    """Give `run` the checkpoint of the run that is resumed, which can't be resumed again then.
+
+    Raises InputError if that run learnt other faces: it may know those that are held out now.
+    """
+    tags = queries.get(stopped, "train").data.tags
+    if tags["dataset_digest"] != faces.digest:
+        raise InputError(
+            f"resume={stopped}: the dataset has changed since (its digest is now {faces.digest}); "
+            "give the address of the old one as data="
+        )
+    run.tag(**{name: tags[name] for name in ("start_digest", "start_trained_by") if name in tags})
+    queries.checkpoint_of(stopped).replace(run.checkpoint)

@@ -1,0 +1,1 @@
+"""Training: fit, checkpoints, optimizers, losses, schedules and the device."""

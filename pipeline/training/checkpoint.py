@@ -1,0 +1,61 @@
+"""Checkpoints: the state of a training between two epochs, saved whole or not at all."""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.networks import files
+
+
+@dataclass
+class TrainState:
+    """State of a training between two epochs: metrics of each epoch, and the weights to keep."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: list[NDArray[Any]] = field(default_factory=list)
+
+    def record(self, logs: dict[str, float], weights: list[NDArray[Any]], keep_epoch: str) -> None:
+        """Append an epoch; its weights are kept if it is the best, or if the last one is kept."""
+        self.history.append(logs)
+        best = self.history[self.best_epoch - 1]["val_accuracy"] if self.best_epoch else -1.0
+        if keep_epoch == "last" or logs["val_accuracy"] > best:
+            self.best_epoch, self.best_weights = len(self.history), weights
+
+
+def save(file: Path, variables: Sequence[Any], state: TrainState) -> None:
+    """Write `file` whole or not at all: a kill in the middle leaves the one before."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    about = json.dumps({"history": state.history, "best_epoch": state.best_epoch})
+    arrays = {f"now_{i}": value for i, value in enumerate(files.get_state(variables))}
+    arrays |= {f"best_{i}": value for i, value in enumerate(state.best_weights)}
+    unfinished = file.with_suffix(".unfinished")
+    with unfinished.open("wb") as out:
+        np.savez(out, allow_pickle=False, about=np.array(about), **arrays)
+        os.fsync(out.fileno())  # so that a power cut can't leave the name without the content
+    unfinished.replace(file)
+
+
+def load(file: Path, variables: Sequence[Any], state: TrainState) -> None:
+    """Set `variables` and `state` to what `file` holds. Raises InputError if it can't be read."""
+    with _open(file) as arrays:
+        about = json.loads(str(arrays["about"]))
+        files.set_state(variables, [arrays[f"now_{i}"] for i in range(len(variables))])
+        best_count = sum(name.startswith("best_") for name in arrays)
+        state.best_weights = [arrays[f"best_{i}"] for i in range(best_count)]
+    state.history, state.best_epoch = about["history"], about["best_epoch"]
+
+
+def _open(file: Path) -> Any:
+    try:
+        return np.load(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: no checkpoint that can be read ({error}); train anew") from error

@@ -1,0 +1,280 @@
+"""Training of a network on a dataset; independent of MLflow.
+
+The same seed, data and thread count give the same weights to the last bit on the same kind of CPU,
+also when a training was interrupted and went on from its checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from pipeline.data import TRAIN, VALIDATION
+from pipeline.data.batches import Batches, TrainBatches
+from pipeline.data.dataset import Dataset
+from pipeline.errors import TrainingError
+from pipeline.networks import files
+from pipeline.networks.batch_norm import recalibrate
+from pipeline.networks.build import build
+from pipeline.networks.tta import with_tta
+from pipeline.runs import signals
+from pipeline.settings import Hyperparameters, TrainSettings
+from pipeline.training import checkpoint as checkpoints
+from pipeline.training.checkpoint import TrainState
+from pipeline.training.losses import make_loss
+from pipeline.training.optimizers import make_optimizer
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+"""Called after epoch `epoch` (the first is 1) with its metrics; what it raises ends training."""
+OnBatch = Callable[[int, int, int], None]
+"""Called after a batch with the epoch's number, the batch's (from 1), and the batches an epoch."""
+RECALIBRATION_FACES = 2048
+"""Most training faces on which the saved network's batch norm is re-estimated: some seconds."""
+VALIDATION_RECALIBRATION_FACES = 512
+"""As many before each validation: a second."""
+
+
+@dataclass
+class TrainResult:
+    """A training's result: `model` has the kept epoch's weights and computes in float32.
+
+    `history` has the metrics of each epoch; `best_epoch` is the one that is kept, the best or the
+    last by `settings.keep_epoch`. `model` is None if not even one epoch was finished.
+    """
+
+    model: keras.Model | None
+    history: list[dict[str, float]]
+    best_epoch: int
+    interrupted: bool
+
+    @property
+    def best_val_accuracy(self) -> float:
+        return self.history[self.best_epoch - 1]["val_accuracy"]
+
+
+def fit(
+    settings: TrainSettings,
+    dataset: Dataset,
+    *,
+    precision: str,
+    initial: keras.Model | None = None,
+    on_epoch: Sequence[OnEpoch] = (),
+    on_batch: OnBatch = lambda epoch, batch, batches: None,
+    checkpoint: Path | None = None,
+) -> TrainResult:
+    """Train `settings.network` on the train split; `settings.keep_epoch` says which epoch is kept.
+
+    `initial` gives the initial weights, which are drawn otherwise. If the file `checkpoint` exists,
+    the training goes on from there, after `on_epoch` was called for the epochs before; it is
+    written after every epoch. Ctrl-C (KeyboardInterrupt) returns what was reached. Raises
+    TrainingError if the training or the validation loss is not finite.
+    """
+    state = TrainState()
+    interrupted = False
+    try:
+        _Training(
+            settings, dataset, precision, initial, on_epoch, on_batch, checkpoint, state
+        ).run()
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
+        interrupted = True
+    weights = state.best_weights
+    model = kept_network(settings, dataset, weights) if weights else None
+    return TrainResult(model, state.history, state.best_epoch, interrupted)
+
+
+@dataclass
+class _Training:
+    """A training from its first epoch, or its checkpoint, to its last; `state` is up to date."""
+
+    settings: TrainSettings
+    dataset: Dataset
+    precision: str
+    initial: keras.Model | None
+    on_epoch: Sequence[OnEpoch]
+    on_batch: OnBatch
+    checkpoint: Path | None
+    state: TrainState
+
+    def run(self) -> None:
+        """Build the network and train it to its end."""
+        settings, state = self.settings, self.state
+        keras.utils.set_random_seed(settings.seed)
+        train = TrainBatches(self.dataset, settings)
+        validation = Batches(self.dataset, VALIDATION, files.PREDICT_BATCH)
+        model = self._compiled(steps=settings.epochs * len(train))
+        self.variables = [*model.variables, *model.optimizer.variables]
+        if self.checkpoint and self.checkpoint.exists():
+            checkpoints.load(self.checkpoint, self.variables, state)
+        for epoch, logs in enumerate(state.history, start=1):
+            self._report(epoch, logs)
+
+        epoch_end = _EpochEnd(train, self._finish_epoch, self.on_batch)
+        before_validation = _before_validation(settings, self.dataset, model)
+        for last_epoch in self._stages():
+            train.start_epoch(len(state.history))
+            model.fit(
+                train,
+                validation_data=validation,
+                initial_epoch=len(state.history),
+                epochs=last_epoch,
+                callbacks=[epoch_end, *before_validation],
+                shuffle=False,  # `TrainBatches` does it
+                verbose=0,
+            )
+            # With an EMA, Keras' `fit` ends by putting the average in the place of the weights.
+            files.set_state(model.trainable_variables, epoch_end.trained)
+
+    def _compiled(self, steps: int) -> keras.Model:
+        model = build(self.settings, precision=self.precision, to_train=True)
+        if self.initial is not None:
+            files.copy_weights(model, self.initial, str(self.settings.init_from))
+        model.compile(
+            optimizer=make_optimizer(self.settings, steps),
+            loss=make_loss(self.settings),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def _finish_epoch(self, logs: dict[str, float], validated: list[NDArray[Any]]) -> bool:
+        """Record an epoch and the weights that were validated; True if it was the last one."""
+        epoch = len(self.state.history) + 1
+        _check_finite(epoch, logs, self.settings)
+        self.state.record(logs, validated, self.settings.keep_epoch)
+        if self.checkpoint:
+            checkpoints.save(self.checkpoint, self.variables, self.state)
+        self._report(epoch, logs)
+        return stops_early(epoch, self.state.best_epoch, self.settings)
+
+    def _report(self, epoch: int, logs: dict[str, float]) -> None:
+        for call in self.on_epoch:
+            call(epoch, logs)
+
+    def _stages(self) -> Iterator[int]:
+        """The last epoch of each call of Keras' `fit`: one call takes images of one size."""
+        for last_epoch in (self.settings.small_epochs, self.settings.epochs):
+            epochs = len(self.state.history)
+            stopped = stops_early(epochs, self.state.best_epoch, self.settings)
+            if epochs < last_epoch and not stopped:
+                yield last_epoch
+
+
+def _before_validation(
+    settings: TrainSettings, dataset: Dataset, model: keras.Model
+) -> list[keras.callbacks.Callback]:
+    """Callbacks that prepare the weights for validation, in order: EMA weights, then batch norm."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if settings.ema:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if settings.recalibrate_bn:
+        images = _some_faces(settings, dataset, VALIDATION_RECALIBRATION_FACES)
+        callbacks.append(
+            keras.callbacks.LambdaCallback(
+                on_test_begin=lambda logs: recalibrate(model, images, "none")
+            )
+        )
+    return callbacks
+
+
+def _check_finite(epoch: int, logs: dict[str, float], settings: Hyperparameters) -> None:
+    for name, loss in (("training", logs["train_loss"]), ("validation", logs["val_loss"])):
+        if not np.isfinite(loss):
+            raise TrainingError(f"epoch {epoch}: the {name} loss is {loss}; lower lr={settings.lr}")
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether `error` is Ctrl-C, or what Keras (3.15) made of it.
+
+    While it traces a step Keras raises "None values not supported", and in a step on JAX its
+    clean-up fails.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        or isinstance(error.__context__, KeyboardInterrupt)
+        or signals.was_interrupted()
+    )
+
+
+def stops_early(epoch: int, best_epoch: int, settings: Hyperparameters) -> bool:
+    """Whether early stopping ends the training: `patience` epochs (0: off) without a better one.
+
+    Epochs at a smaller image size don't count, since validation is at full size.
+    """
+    return 0 < settings.patience <= epoch - max(best_epoch, settings.small_epochs)
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    """Callback at the end of an epoch: renames Keras' logs, times the steps, stops the training."""
+
+    def __init__(
+        self,
+        train: TrainBatches,
+        finish_epoch: Callable[[dict[str, float], list[NDArray[Any]]], bool],
+        on_batch: OnBatch,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.finish_epoch = finish_epoch
+        self.call_on_batch = on_batch
+        self.epoch = 0
+        self.started = self.seconds = 0.0
+        self.validated: list[NDArray[Any]] = []
+        self.trained: list[NDArray[Any]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epoch = epoch + 1
+        self.train.start_epoch(epoch)
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.call_on_batch(self.epoch, batch + 1, len(self.train))
+        if signals.was_interrupted():  # and whatever was hit has swallowed it
+            raise KeyboardInterrupt
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        # Here the averaged weights still stand in the model: SwapEMAWeights is called after this.
+        self.validated = files.get_state(self.model.weights)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = logs or {}
+        metrics = {
+            "train_loss": logs["loss"],
+            "train_accuracy": logs["accuracy"],
+            "val_loss": logs["val_loss"],
+            "val_accuracy": logs["val_accuracy"],
+            "learning_rate": ops.convert_to_numpy(self.model.optimizer.learning_rate),
+            "images_per_second": len(self.train.images) / self.seconds,
+        }
+        logs = {name: float(value) for name, value in metrics.items()}
+        self.trained = files.get_state(self.model.trainable_variables)
+        if self.finish_epoch(logs, self.validated):
+            self.model.stop_training = True
+
+
+def kept_network(
+    settings: TrainSettings, dataset: Dataset, weights: Sequence[NDArray[Any]]
+) -> keras.Model:
+    """The network that is saved, with `weights`, in float32, which computes the same everywhere."""
+    model = build(settings, precision="float32")
+    files.set_state(model.weights, weights)
+    if settings.recalibrate_bn:
+        images = _some_faces(settings, dataset, RECALIBRATION_FACES)
+        recalibrate(model, images, settings.tta)
+    return with_tta(model, settings.tta)
+
+
+def _some_faces(settings: Hyperparameters, dataset: Dataset, most: int) -> NDArray[np.uint8]:
+    """`most` training faces or fewer, drawn at random: (N, 48, 48, 1), without augmentation."""
+    images, _ = dataset.part(TRAIN)
+    return images[np.random.default_rng([settings.seed, 2]).permutation(len(images))[:most]]

@@ -1,0 +1,66 @@
+"""Self-test of the device's arithmetic, before every training.
+
+A GPU that computes wrong numbers still trains, to 20 % accuracy and a lost week (the report, "Key
+Challenges"); it must be noticed in the first seconds.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from pipeline.errors import TrainingError
+
+REMEDY = "reinstall its driver, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
+
+
+def self_test(precision: str, convolve: Callable[[Any, Any], Any] | None = None) -> None:
+    """Raise TrainingError unless a convolution agrees with NumPy and a tiny batch is overfitted."""
+    check_convolution(precision, convolve or (lambda x, k: ops.conv(x, k, padding="valid")))
+    check_overfitting(precision)
+
+
+def check_convolution(precision: str, convolve: Callable[[Any, Any], Any]) -> None:
+    """`convolve` takes images (n, h, w, c) and kernels (k, k, c, m); padding "valid"."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((4, 12, 12, 8), dtype=np.float32)
+    kernels = rng.standard_normal((3, 3, 8, 16), dtype=np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
+    expected = np.einsum("nhwcij,ijcm->nhwm", windows, kernels)
+    computed = convolve(ops.cast(images, precision), ops.cast(kernels, precision))
+    error = np.abs(ops.convert_to_numpy(ops.cast(computed, "float32")) - expected).max()
+    # Sums of 72 products of size 1: float32 (and a GPU's tf32) err by less than 0.05, bfloat16,
+    # with 8 bits, by less than 0.5; values reach 30, so a wrong result is far outside.
+    bound = 0.5 if precision == "bfloat16" else 0.05
+    if not error < bound:
+        raise TrainingError(
+            f"self-test: a {precision} convolution is off by {error:.3g} (bound {bound}); "
+            f"this device computes wrong numbers: {REMEDY}"
+        )
+
+
+def check_overfitting(precision: str, steps: int = 30) -> None:
+    """A small network must learn 16 noise pictures by heart, which needs right gradients."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((16, 8, 8, 1), dtype=np.float32)
+    labels = np.arange(16) % 4
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    model = keras.Sequential(
+        [
+            layers.Conv2D(16, 3, activation="relu", dtype=policy),
+            layers.Flatten(dtype=policy),
+            layers.Dense(32, activation="relu", dtype=policy),
+            layers.Dense(4, dtype="float32"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    model.fit(images, labels, batch_size=16, epochs=steps, verbose=0)
+    right = np.mean(model.predict(images, verbose=0).argmax(axis=1) == labels)
+    if not right > 0.9:
+        raise TrainingError(
+            f"self-test: a tiny batch was learnt to {right:.0%} only, expected 100 %; "
+            f"this device computes wrong gradients: {REMEDY}"
+        )

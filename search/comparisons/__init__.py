@@ -1,0 +1,1 @@
+"""Comparisons of networks on the same faces."""

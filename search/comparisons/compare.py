@@ -1,0 +1,66 @@
+"""Compare: which of several networks is better on the same test faces."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.errors import InputError
+from pipeline.runs import params, queries, tracking
+from pipeline.settings import TrainSettings
+from search.comparisons import page, paired_tests
+from search.comparisons.paired_tests import Candidate, read_predictions
+from search.settings import CompareSettings
+
+
+def compare(settings: CompareSettings) -> str:
+    """Record a comparison and return its run's id."""
+    candidates = [_candidate(run, settings.ids) for run in settings.ids]
+    paired_tests.require_same_faces(candidates)
+    faces = len(candidates[0].predictions.labels)
+    fair = paired_tests.common_faces([candidate.predictions for candidate in candidates])
+    candidates = [replace(c, predictions=p) for c, p in zip(candidates, fair, strict=True)]
+    left_out = faces - len(fair[0].labels)
+    pairs = paired_tests.every_pair(fair)
+    with tracking.record("compare", settings) as run, TemporaryDirectory() as scratch:
+        run.tag(faces_digest=candidates[0].digest)
+        file = Path(scratch) / "comparison.html"
+        file.write_text(page.render(candidates, pairs, left_out))
+        run.log_file(file)
+    print(page.as_text(candidates, pairs, left_out))
+    print(f"compare run {run.id}: comparison.html")
+    return run.id
+
+
+def _candidate(run_id: str, ids: list[str]) -> Candidate:
+    run = queries.get(run_id, "evaluate", "train")
+    trained = run
+    if run.data.tags["step"] == "train":
+        digest = run.data.tags.get("dataset_digest", "")
+        evaluated = queries.evaluation_of(run_id, dataset_digest=digest)
+        if evaluated is None:
+            raise InputError(
+                f"run {run_id} was not evaluated on test yet; -e evaluate -P run={run_id} does"
+            )
+        run = queries.get(evaluated, "evaluate")
+    elif (trained_by := run.data.tags["trained_by"]) != "unknown":
+        trained = queries.get(trained_by, "train")
+    if run.info.status != "FINISHED":
+        raise InputError(f"run {run_id} has not finished (it is {run.info.status})")
+    settings = dict(trained.data.params)
+    if trained.data.tags["step"] == "train":
+        # A setting that is younger than the run had what is now its default there. By their values:
+        # `mlflow run` has them as they were typed, 2e-4 or 0.0002.
+        values = asdict(TrainSettings()) | params.recorded_settings(
+            trained.data.params, TrainSettings
+        )
+        settings = {name: str(value) for name, value in values.items()}
+    is_known = str(run.data.tags["trained_by"] != "unknown")  # for runs older than the tag
+    return Candidate(
+        name="ABCDEFGHIJKLMNOPQRSTUVWXYZ"[ids.index(run_id) % 26],
+        settings=settings,
+        run=run_id,
+        digest=run.data.tags["faces_digest"],
+        split=run.data.params["split"],
+        all_known=run.data.tags.get("learnt_all_known", is_known) == "True",
+        predictions=read_predictions(run.info.run_id),
+    )

@@ -1,0 +1,138 @@
+"""Grid: train and evaluate the report's settings, and compare with the report's figures."""
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from mlflow import MlflowClient
+
+from pipeline.data import dataset
+from pipeline.reports.metrics import accuracy_interval
+from pipeline.runs import addresses, queries, tracking
+from pipeline.runs.tracking import Run
+from pipeline.settings import EvaluateSettings, TrainSettings
+from pipeline.steps.data import dataset_address
+from search.grids.report_grid import REPORT, TEST_FACES, Setting, values
+from search.jobs import EVALUATE_WHOLE, TRAIN_WHOLE, job
+from search.jobs.job import threads_each
+from search.settings import GridSettings
+from search.studies import plots
+
+MEASURED = (
+    "measured", "measured_low", "measured_high", "validation", "train_run", "evaluate_run",
+)  # fmt: skip
+"""Columns of what was measured here."""
+
+
+def grid(settings: GridSettings) -> str:
+    """Train and evaluate what is not on record yet, and record the table; returns its run's id."""
+    with tracking.record("grid", settings) as run:
+        address = dataset_address(settings.data, run)
+        faces = dataset.load_without_test(addresses.dataset_folder(address))
+        dataset.require_test(faces, address)
+        run.use_dataset(faces, address, context="train")
+        work = partial(_measure, run.id, faces.digest)
+        trainings = [training_settings(settings, row, address) for row in REPORT]
+        evaluated = job.side_by_side(settings.workers, work, trainings)
+        print(_record(REPORT, trainings, evaluated, run, _what_is_measured(settings)))
+    print(f"grid run {run.id}")
+    return run.id
+
+
+def training_settings(settings: GridSettings, row: Setting, data: str) -> TrainSettings:
+    """What is trained for a row of the report's grid."""
+    return TrainSettings(
+        data=data,
+        width=settings.width,
+        max_train_faces=settings.max_train_faces,
+        seed=settings.seed,
+        threads=threads_each(settings.workers),
+        **values(row, settings.epochs_scale),
+    )
+
+
+def _measure(
+    parent: str, digest: str, settings: TrainSettings, stop: threading.Event
+) -> str | None:
+    """The evaluate run of these settings on this dataset, made if there is none; None if they fail.
+
+    The other rows are worth their table.
+    """
+    what = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
+
+    if trained := queries.on_record("train", settings, digest):
+        run_id = trained.info.run_id
+    else:
+        outcome = job.run(TRAIN_WHOLE, settings, parent, digest, stop=stop)
+        if outcome.kind == "failed":
+            print(f"{what} failed: {outcome.text}")
+            return None
+        run_id = job.returned(outcome, what)
+    if done := queries.evaluation_of(run_id, dataset_digest=digest):
+        return done
+    test = EvaluateSettings(run=run_id, data=settings.data)
+    outcome = job.run(EVALUATE_WHOLE, test, parent, stop=stop)
+    return job.returned(outcome, what)
+
+
+def _record(
+    rows: Sequence[Setting],
+    trainings: Sequence[TrainSettings],
+    evaluated: Sequence[str | None],
+    run: Run,
+    measured: str,
+) -> str:
+    """Log report_vs_measured.csv and .png; returns the table as text."""
+    table = pd.DataFrame([_row(*row) for row in zip(rows, trainings, evaluated, strict=True)])
+    run.log_text(table.to_csv(index=False), "report_vs_measured.csv")
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "report_vs_measured.png"
+        run.log_file(plots.report_vs_measured(table, measured, file))
+    shown = table[["setting", "report", "stale", "measured", "measured_low", "measured_high"]]
+    return f"{measured}\n" + shown.to_string(index=False, float_format="{:.3f}".format)
+
+
+def _what_is_measured(settings: GridSettings) -> str:
+    """For the legend: in what these trainings fall short of the report's."""
+    parts = ["measured here"]
+    if settings.epochs_scale != 1:
+        parts.append(f"epochs × {settings.epochs_scale:g}")
+    if settings.max_train_faces:
+        parts.append(f"{settings.max_train_faces:,} faces")
+    if settings.width != 1:
+        parts.append(f"width {settings.width:g}")
+    return ", ".join(parts)
+
+
+def _row(setting: Setting, training: TrainSettings, evaluated: str | None) -> dict[str, object]:
+    """A row of the table, without our figures where the training failed.
+
+    The report's interval is that of its accuracy on its 3,589 test faces.
+    """
+    low, high = accuracy_interval(round(setting.accuracy * TEST_FACES), TEST_FACES)
+    return {
+        "setting": setting.name,
+        "changed": setting.changed,
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "lr": training.lr,
+        "optimizer": training.optimizer,
+        "report": setting.accuracy,
+        "report_low": low,
+        "report_high": high,
+        "stale": setting.stale,
+        **(_measured(evaluated) if evaluated else dict.fromkeys(MEASURED, float("nan"))),
+    }
+
+
+def _measured(evaluated: str) -> dict[str, object]:
+    client = MlflowClient()
+    test = client.get_run(evaluated)
+    train = client.get_run(test.data.tags["trained_by"])
+    accuracy = [test.data.metrics[f"test_accuracy{end}"] for end in ("", "_low", "_high")]
+    validation = train.data.metrics["best_val_accuracy"]
+    row = (*accuracy, validation, train.info.run_id, evaluated)
+    return dict(zip(MEASURED, row, strict=True))

@@ -1,0 +1,176 @@
+"""Settings of the search commands, and docs/settings.md.
+
+python -m search.settings > docs/settings.md
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pipeline import settings
+from pipeline.registry import NETWORKS
+from pipeline.settings import (
+    DATA,
+    LATEST,
+    MAX_TRAIN_FACES,
+    MOST_SEED,
+    Setting,
+    Settings,
+    require,
+)
+from search.methods import PRUNERS, SAMPLERS, SPACES
+
+WIDTH = Annotated[
+    float,
+    Setting("Factor on the network's channels; 1 is the published network.", low=0.05, high=8),
+]
+WORKERS = Annotated[int, Setting("Trainings at a time; each gets its share of the cores.", low=1)]
+
+
+@dataclass(frozen=True)
+class SearchSettings(Settings):
+    """Search for better settings: a study of many trainings, each a child run of the study's run.
+
+    The same command continues a study. Its dataset, network, width, epochs, max_train_faces, space
+    and seed stay as they were, so that its trials compare.
+    """
+
+    study: Annotated[str, Setting("Name of the study; a name that is on record is continued.")] = (
+        "emotion"
+    )
+    trials: Annotated[
+        int,
+        Setting(
+            "Trials of the whole study, those of earlier commands and other workers included.",
+            low=1,
+        ),
+    ] = 20
+    timeout: Annotated[
+        float,
+        Setting("Seconds after which this command begins no further trial; 0 is no limit.", low=0),
+    ] = 0.0
+    workers: WORKERS = 2
+    storage: Annotated[
+        str,
+        Setting(
+            "Database of the study, as an SQLAlchemy address. Workers on other machines give "
+            "the same."
+        ),
+    ] = "sqlite:///optuna.db"
+    data: Annotated[
+        str,
+        Setting(
+            "A dataset folder, an ingest run's id, or latest: the study's own, else the newest "
+            "ingest run's."
+        ),
+    ] = LATEST
+    network: Annotated[str, Setting("Network to train.", known=NETWORKS, open=True)] = "compact"
+    width: WIDTH = 0.25
+    epochs: Annotated[
+        int,
+        Setting(
+            "Most epochs of a trial. Those of the report's grid, up to 75, are scaled to it.", low=1
+        ),
+    ] = 20
+    max_train_faces: MAX_TRAIN_FACES = 0
+    space: Annotated[
+        str,
+        Setting(
+            "Search space. narrow: batch size, learning rate, optimizer and epochs. wide: every "
+            "setting that has a search range below.",
+            known=SPACES,
+            open=True,
+        ),
+    ] = "narrow"
+    grid: Annotated[
+        Literal["best", "all", "none"],
+        Setting(
+            "Settings of the report that are tried after the recipe: its baseline and its best "
+            "one, all 13, or none."
+        ),
+    ] = "best"
+    sampler: Annotated[
+        str,
+        Setting(
+            "Sampler, which proposes settings: tpe learns from the trials before, random does not.",
+            known=SAMPLERS,
+            open=True,
+        ),
+    ] = "tpe"
+    pruner: Annotated[
+        str,
+        Setting("Pruner, which ends a hopeless trial early.", known=PRUNERS, open=True),
+    ] = "halving"
+    seed: Annotated[
+        int,
+        Setting("Seed of the proposals, and of every trial's training.", low=0, high=MOST_SEED),
+    ] = 0
+    confirm: Annotated[
+        int,
+        Setting(
+            "Seeds on which each of the best settings is trained again before one is chosen.", low=1
+        ),
+    ] = 3
+
+    def check(self) -> None:
+        require(self.study.strip() != "", "study", self.study, "a name")
+        address = "an address such as sqlite:///optuna.db or postgresql://host/name"
+        require("://" in self.storage, "storage", self.storage, address)
+
+
+@dataclass(frozen=True)
+class GridSettings(Settings):
+    """Train and evaluate the report's 13 settings and compare the results with its figures."""
+
+    data: DATA = LATEST
+    width: WIDTH = 1.0
+    epochs_scale: Annotated[
+        float,
+        Setting(
+            "Factor on the report's epochs, for a quick try; at least one epoch is trained.",
+            above=0,
+        ),
+    ] = 1.0
+    max_train_faces: MAX_TRAIN_FACES = 0
+    workers: WORKERS = 1
+    seed: Annotated[int, Setting("Seed of every training.", low=0, high=MOST_SEED)] = 0
+
+
+@dataclass(frozen=True)
+class CompareSettings(Settings):
+    """Test which of several networks is better on the same test faces."""
+
+    runs: Annotated[
+        str,
+        Setting("Ids of two or more evaluate runs, or evaluated train runs, with commas between."),
+    ] = ""
+
+    def check(self) -> None:
+        expected = "two or more different run ids, with commas between"
+        require(
+            len(self.ids) >= 2 and len({*self.ids}) == len(self.ids), "runs", self.runs, expected
+        )
+
+    @property
+    def ids(self) -> list[str]:
+        return [run.strip() for run in self.runs.split(",") if run.strip()]
+
+
+INTRODUCTION = """# Settings
+
+Generated from the code by `make docs`. On a command line a setting is given as `--name value`, and
+with `mlflow run` as `-P name=value`. Defaults that a network changes are in its recipe
+([training](training.md)).
+"""
+ALL = (
+    settings.IngestSettings,
+    settings.TrainSettings,
+    settings.MainSettings,
+    settings.EvaluateSettings,
+    settings.PredictSettings,
+    SearchSettings,
+    GridSettings,
+    CompareSettings,
+)
+
+if __name__ == "__main__":
+    print(INTRODUCTION, settings.markdown(*ALL), sep="\n", end="")

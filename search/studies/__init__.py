@@ -1,0 +1,1 @@
+"""Studies: trials, their storage, their end and their summary."""

@@ -1,0 +1,75 @@
+"""Registration of a study's winner as the model `emotion`.
+
+It becomes champion only if McNemar's test says that it beats the present champion on test faces.
+"""
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import InputError
+from pipeline.reports import metrics
+from pipeline.runs import queries
+from pipeline.runs.tracking import Run
+from pipeline.settings import EvaluateSettings
+from search.comparisons.paired_tests import SIGNIFICANT, common_faces, read_predictions
+from search.jobs import EVALUATE_WHOLE, job
+from search.studies.results import Verdict
+
+NAME = "emotion"
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
+    """Register the model of the train run `run_id`, whose evaluate run on `data` is `evaluated`.
+
+    It becomes champion if there is none, or if it beats the present one on the same test faces
+    (McNemar, p < 0.05); else challenger. Faces that only one of the two was trained on, by another
+    split, are left out. A champion that can't be measured on them stays.
+    """
+    client = MlflowClient()
+    present = _champion(client)
+    if present is not None and present.run_id == run_id:
+        return Verdict(present.version, CHAMPION, "It is the champion already.")
+    alias, reason = _judge(present, evaluated, data, parent)
+    known = client.search_model_versions(f"name = '{NAME}' and run_id = '{run_id}'")
+    version = known[0] if known else mlflow.register_model(f"runs:/{run_id}/model", NAME)
+    client.set_registered_model_alias(NAME, alias, version.version)
+    return Verdict(version.version, alias, reason)
+
+
+def _champion(client: MlflowClient) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(NAME, CHAMPION)
+    except MlflowException:
+        return None  # no such model yet, or none of its versions has the alias
+
+
+def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run) -> tuple[str, str]:
+    if present is None:
+        return CHAMPION, "There was no champion to beat."
+    try:
+        runs = (evaluated, _evaluation_of(present, evaluated, data, parent))
+        new, old = common_faces([read_predictions(run) for run in runs])
+    except InputError as error:  # its training was deleted, or it has learnt all of these faces
+        return CHALLENGER, f"It can't be compared with the champion ({error})."
+    only_new, only_old, p = metrics.mcnemar(new.right, old.right)
+    figures = (
+        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.right):,} test faces, "
+        f"McNemar p = {p:.2g}."
+    )
+    if p >= SIGNIFICANT:
+        return CHALLENGER, f"It can't be told apart from the champion, {figures}"
+    if only_new > only_old:
+        return CHAMPION, f"It beats version {present.version}, the champion before: {figures}"
+    return CHALLENGER, f"The champion is better: {figures}"
+
+
+def _evaluation_of(present: ModelVersion, evaluated: str, data: str, parent: Run) -> str:
+    """The evaluate run of the present champion on the same test faces, made if there is none."""
+    digest = queries.get(evaluated, "evaluate").data.tags["faces_digest"]
+    if present.run_id and (done := queries.evaluation_of(present.run_id, faces_digest=digest)):
+        return done
+    settings = EvaluateSettings(run=f"models:/{NAME}/{present.version}", data=data)
+    return job.alone(EVALUATE_WHOLE, settings, parent.id, what="the champion's test")
