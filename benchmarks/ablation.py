@@ -28,12 +28,12 @@ from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.data.dataset import Dataset
 from pipeline.networks import files
 from pipeline.runs import addresses
-from pipeline.settings import TrainSettings, ViewsName, recipe
+from pipeline.settings import TrainSettings, recipe
 from pipeline.training import device
 from pipeline.training.fit import fit, kept_network
 
 FILE = Path(__file__).with_name("ablation.csv")
-BASE = replace(recipe(TrainSettings, "compact"), width=0.25, faces=2000)
+BASE = replace(recipe(TrainSettings, "compact"), width=0.25, max_train_faces=2000)
 WHOLE = "the recipe"
 ROWS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -44,17 +44,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "no weight decay": {"weight_decay": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "no dropout": {"dropout": 0.0},
-    "no averaged weights": {"averaging": 0.0},
+    "no averaged weights": {"ema": 0.0},
     "no flip": {"flip": False},
     "no shift": {"shift": 0},
     "no zoom": {"zoom": 0.0},
     "no rotation": {"rotate": 0.0},
-    "48 pixels from the start": {"side": 48},
-    "and erase=12": {"erase": 12},
+    "48 pixels from the start": {"image_size": 48},
+    "and cutout=12": {"cutout": 12},
     "and mixup=0.2": {"mixup": 0.2},
-    "no recalibration": {"recalibrate": False},
+    "no recalibration": {"recalibrate_bn": False},
 }
-VIEWS: dict[str, ViewsName] = {"one view": "one", "two views": "flip", "ten views": "ten"}
+TTA: dict[str, Any] = {"one view": "none", "two views": "flip", "ten views": "ten_crop"}
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def _measure(name: str, settings: TrainSettings, faces: Dataset, precision: str)
     seconds = time.perf_counter() - began
     images, labels = faces.part(VALIDATION)
     # The name that says that this is done comes last, in case of an interruption.
-    rows = (VIEWS if name == WHOLE else {}) | {name: settings.tta}
-    for row, views in rows.items():
-        network = kept_network(replace(settings, views=views), few, weights)
+    rows = (TTA if name == WHOLE else {}) | {name: settings.tta}
+    for row, tta in rows.items():
+        network = kept_network(replace(settings, tta=tta), few, weights)
         accuracy = np.mean(files.predict(network, images).argmax(axis=1) == labels)
         _note(row, settings.seed, float(accuracy), seconds)
 
@@ -116,7 +116,7 @@ def _table(rows: pd.DataFrame) -> Table:
     by_seed = rows.pivot(index="seed", columns="row", values="accuracy")
     seconds = rows.groupby("row")["seconds"].median()
     table = Table("row", "validation accuracy", "against the recipe (95 %)", "seconds")
-    for name in (*ROWS, *VIEWS):
+    for name in (*ROWS, *TTA):
         gained = (by_seed[name] - by_seed[WHOLE]).to_numpy() * 100
         half = stats.sem(gained) * stats.t.ppf(0.975, len(gained) - 1)
         against = (

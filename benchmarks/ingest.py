@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import pandas as pd
 import tyro
 from rich.console import Console
 from rich.table import Table

@@ -19,14 +19,14 @@ import tyro
 from pipeline.data import TRAIN, VALIDATION, dataset
 from pipeline.data.dataset import Dataset
 from pipeline.runs import addresses
-from pipeline.settings import OptimizerName, TrainSettings
+from pipeline.settings import TrainSettings
 from pipeline.training import device
 from pipeline.training.fit import fit
 
 FILE = Path(__file__).with_name("curves.csv")
 LRS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 BATCH_SIZES = (16, 32, 64, 128)
-OPTIMIZERS: tuple[OptimizerName, ...] = ("adam", "sgd", "momentum")
+OPTIMIZERS: tuple[str, ...] = ("adam", "sgd", "momentum")
 EPOCHS = 20
 BASE = TrainSettings(epochs=EPOCHS, width=0.25, dropout=0.1, l2=0.001, patience=0)
 

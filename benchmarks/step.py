@@ -31,9 +31,9 @@ from benchmarks import processor
 from pipeline.data import SIDE, dataset, splitting
 from pipeline.data.batches import TrainBatches
 from pipeline.data.dataset import Dataset
-from pipeline.networks.build import build
+from pipeline.networks import build as networks
 from pipeline.runs import addresses
-from pipeline.settings import NetworkName, Precision, Switch, TrainSettings, recipe
+from pipeline.settings import TrainSettings, recipe
 from pipeline.training import device
 from pipeline.training.fit import fit
 from pipeline.training.losses import make_loss
@@ -53,7 +53,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "flip": {"flip": True},
     "shift, zoom, rotate": {"shift": 3, "zoom": 0.1, "rotate": 10.0},
-    "erase": {"erase": 12},
+    "cutout": {"cutout": 12},
     "mixup": {"mixup": 0.2},
 }
 
@@ -62,17 +62,17 @@ INPUTS: dict[str, dict[str, Any]] = {
 class Profile:
     data: str = "latest"
     """A dataset folder, an ingest run's id, or latest."""
-    network: NetworkName = "compact"
+    network: str = "compact"
     """Network to train."""
     faces: int = 3000
     """Training faces of a row."""
     row: Literal["all", "one"] = "all"
     """one: what a row's process runs."""
-    precision: Precision = "float32"
+    precision: str = "float32"
     """Of that row."""
     side: int = SIDE
     """Of that row's faces, in pixels."""
-    fused: Switch = True
+    fused: bool = True
     """Whether that row's batch normalisation is one operation, or Keras' own dozen."""
 
 
@@ -95,8 +95,8 @@ def main(profile: Profile) -> None:
     Console(width=130).print(rows, inputs, f"{profile.network}, {processor()}")
 
 
-def _configurations() -> list[tuple[str, bool, Precision]]:
-    rows: list[tuple[str, bool, Precision]] = [
+def _configurations() -> list[tuple[str, bool, str]]:
+    rows: list[tuple[str, bool, str]] = [
         ("off", False, "float32"),
         ("on", False, "float32"),
         ("on", True, "float32"),
@@ -122,10 +122,14 @@ def _in_a_process(row: Profile, onednn: str) -> dict[str, Any]:
 def measure(row: Profile) -> dict[str, Any]:
     """Faces a second after the first epoch, and the share of each kind of operation."""
     if not row.fused:
-        FusedBatchNormalization = keras.layers.BatchNormalization  # type: ignore[misc]
+        vars(networks)["FusedBatchNormalization"] = keras.layers.BatchNormalization
     faces = _faces(row)
     settings = replace(
-        recipe(TrainSettings, row.network), epochs=2, side=row.side, grow_at=1.0, faces=row.faces
+        recipe(TrainSettings, row.network),
+        epochs=2,
+        image_size=row.side,
+        resize_at=1.0,
+        max_train_faces=row.faces,
     )
     speeds: list[float] = []
     fit(
@@ -139,7 +143,7 @@ def measure(row: Profile) -> dict[str, Any]:
 
 def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str, float]:
     batches = TrainBatches(faces, settings)
-    model = build(settings, precision=precision, to_train=True)
+    model = networks.build(settings, precision=precision, to_train=True)
     model.compile(make_optimizer(settings, steps=100), make_loss(settings))
     few = [batches[index] for index in range(STEPS)]
     images, targets = (np.concatenate(part) for part in zip(*few, strict=True))
@@ -180,7 +184,7 @@ def _inputs(profile: Profile) -> Iterator[tuple[str, float]]:
     whole = recipe(TrainSettings, profile.network)
     rows = {name: TrainSettings(**change) for name, change in INPUTS.items()}
     rows[f"{profile.network}'s recipe"] = whole
-    rows["the same at 48 pixels"] = replace(whole, side=SIDE)
+    rows["the same at 48 pixels"] = replace(whole, image_size=SIDE)
     for name, settings in rows.items():
         batches = TrainBatches(faces, replace(settings, batch_size=whole.batch_size))
         batches[0]  # numba compiles

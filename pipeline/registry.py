@@ -83,7 +83,7 @@ LOSSES = {
 }
 OPTIMIZERS = (
     "adam", "sgd", "momentum", "adamw", "rmsprop", "adadelta", "adafactor", "adagrad", "adamax",
-    "ftrl", "lamb", "lion", "muon", "nadam",
+    "ftrl", "lion", "muon", "nadam", "schedulefreeadamw",
 )  # fmt: skip
 """momentum, and the names that `keras.optimizers.get` knows in Keras 3.15."""
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

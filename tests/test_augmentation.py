@@ -71,7 +71,7 @@ def test_a_smaller_face_is_the_whole_face(images: NDArray[np.uint8]) -> None:
 
 
 def test_a_blanked_square_has_the_faces_mean_grey(images: NDArray[np.uint8]) -> None:
-    blanked, _ = augment(images, replace(PLAIN, erase=16))
+    blanked, _ = augment(images, replace(PLAIN, cutout=16))
     changed = blanked != images
     assert 0 < changed.mean() < (16 / 48) ** 2
     sides = []
@@ -125,6 +125,6 @@ def test_the_same_seed_shows_the_same_faces_and_every_other_epoch_mirrors_them(
 
 
 def test_faces_grow_once() -> None:
-    settings = replace(recipe(TrainSettings, "compact"), epochs=10, side=32, grow_at=0.4)
+    settings = replace(recipe(TrainSettings, "compact"), epochs=10, image_size=32, resize_at=0.4)
     assert [side_at(settings, epoch) for epoch in range(10)] == [32] * 4 + [48] * 6
     assert {side_at(Hyperparameters(), epoch) for epoch in range(30)} == {48}

@@ -154,7 +154,7 @@ def test_faces_that_one_network_was_trained_on_are_left_out(
 def test_what_a_network_may_have_learnt_before_is_said(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained = [record_training(lr=0.001), record_training(lr=0.002, start="given.keras")]
+    trained = [record_training(lr=0.001), record_training(lr=0.002, init_from="given.keras")]
     runs = [
         record_evaluation(trained[0], 100, learnt_all_known=True),
         record_evaluation(trained[1], 50, learnt_all_known=False),

@@ -29,10 +29,10 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
 ) -> None:
     save(dataset, store / "faces")
     settings = GridSettings(
-        data=str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60, workers=2
+        data=str(store / "faces"), width=0.05, epochs_scale=0.02, max_train_faces=60, workers=2
     )
     rows = report_grid.REPORT
-    monkeypatch.setattr(grid, "REPORT", rows[:2])
+    monkeypatch.setattr(grid_runs, "REPORT", rows[:2])
     first = grid_runs.grid(settings)
     assert "adam, 30 epochs, batch 64, lr 0.0001" in capsys.readouterr().out
 
@@ -48,7 +48,7 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
         assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == first
 
     # One more row: only that one is trained.
-    monkeypatch.setattr(grid, "REPORT", (*rows[:2], rows[4]))  # another batch size
+    monkeypatch.setattr(grid_runs, "REPORT", (*rows[:2], rows[4]))  # another batch size
     second = grid_runs.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
     for run in ("train_run", "evaluate_run"):
@@ -62,9 +62,9 @@ def test_a_training_that_fails_leaves_its_row_empty_and_the_table_whole(
 ) -> None:
     save(dataset, store / "faces")
     hopeless = replace(report_grid.REPORT[0], optimizer="sgd", lr=1e30)  # its loss is not finite
-    monkeypatch.setattr(grid, "REPORT", (hopeless, report_grid.REPORT[0]))
+    monkeypatch.setattr(grid_runs, "REPORT", (hopeless, report_grid.REPORT[0]))
     run = grid_runs.grid(
-        GridSettings(str(store / "faces"), width=0.05, epochs_scale=0.02, faces=60)
+        GridSettings(data=str(store / "faces"), width=0.05, epochs_scale=0.02, max_train_faces=60)
     )
     file = MlflowClient().download_artifacts(run, "report_vs_measured.csv")
     assert pd.read_csv(file)["measured"].isna().tolist() == [True, False]

@@ -3,7 +3,7 @@
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,12 +14,13 @@ from scipy import ndimage
 from pipeline.data import CLASSES
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.networks import files
+from pipeline.networks import batch_norm, files
 from pipeline.networks.batch_norm import recalibrate
 from pipeline.networks.build import build
 from pipeline.networks.layers import FusedBatchNormalization
 from pipeline.networks.tta import ROTATION, with_tta
-from pipeline.settings import NetworkName, TrainSettings, ViewsName, recipe
+from pipeline.registry import NETWORKS
+from pipeline.settings import TrainSettings, recipe
 from tests.conftest import ROOT
 
 # The report's "Data Model Summary": layer, output shape, parameters.
@@ -78,7 +79,7 @@ def test_all_convolutions_are_same_padded_relu_and_two_carry_the_penalty() -> No
 
 @pytest.mark.parametrize(("network", "penalised", "dropouts"), [("report", 2, 7), ("strong", 7, 1)])
 def test_dropout_and_penalty_are_those_of_the_settings(
-    network: NetworkName, penalised: int, dropouts: int
+    network: str, penalised: int, dropouts: int
 ) -> None:
     settings = TrainSettings(network=network, width=0.05, dropout=0.35, l2=0.002)
     inside = build(settings, precision="float32").layers
@@ -129,7 +130,7 @@ def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["report", "compact", "strong"])
-def test_the_networks_have_their_documented_size(network: NetworkName) -> None:
+def test_the_networks_have_their_documented_size(network: str) -> None:
     model = build(recipe(TrainSettings, network), precision="float32")
     size = f"{model.count_params():,} | {multiply_adds(model) / 1e6:.0f} million"
     assert f"| `{network}` | {size} |" in (ROOT / "docs" / "training.md").read_text()
@@ -168,7 +169,7 @@ def test_fused_normalisation_computes_what_keras_does(policy: str, error: float)
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
 def test_our_networks_take_faces_of_any_size_and_look_past_light_and_contrast(
-    dataset: Dataset, network: NetworkName
+    dataset: Dataset, network: str
 ) -> None:
     model = build(recipe(TrainSettings, network), precision="float32")
     faces = dataset.images[:4, ..., np.newaxis]
@@ -178,9 +179,9 @@ def test_our_networks_take_faces_of_any_size_and_look_past_light_and_contrast(
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
-@pytest.mark.parametrize("views", get_args(ViewsName))
+@pytest.mark.parametrize("views", TrainSettings.fields()["tta"].choices)
 def test_a_kept_network_averages_its_views_and_loads_without_our_code(
-    dataset: Dataset, tmp_path: Path, views: ViewsName, network: NetworkName
+    dataset: Dataset, tmp_path: Path, views: str, network: str
 ) -> None:
     settings = replace(recipe(TrainSettings, network), width=0.2)
     core = build(settings, precision="float32")
@@ -195,32 +196,37 @@ def test_a_kept_network_averages_its_views_and_loads_without_our_code(
         ndimage.rotate(faces.astype(np.float32), degrees, (1, 2), False, order=1, mode="nearest")
         for degrees in (0, -ROTATION, ROTATION)
     ]
-    unmirrored = {"one": [faces], "flip": [faces], "ten": crops, "turned": turned}[views]
-    seen = unmirrored + ([] if views == "one" else [view[:, :, ::-1] for view in unmirrored])
+    unmirrored = {
+        "none": [faces],
+        "flip": [faces],
+        "ten_crop": crops,
+        "flip_rotate": turned,
+    }[views]
+    seen = unmirrored + ([] if views == "none" else [view[:, :, ::-1] for view in unmirrored])
     expected = np.mean([files.predict(core, view) for view in seen], axis=0)
     assert answers == pytest.approx(expected, abs=1e-5)
-    if views != "one":
+    if views != "none":
         mirrored = files.predict(files.load(tmp_path / "network.keras"), faces[:, :, ::-1])
         assert mirrored == pytest.approx(answers, abs=1e-5)
 
 
-@pytest.mark.parametrize("network", get_args(NetworkName))
+@pytest.mark.parametrize("network", NETWORKS)
 def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
-    dataset: Dataset, network: NetworkName, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views: ViewsName = "one" if network == "report" else "flip"
-    settings = replace(recipe(TrainSettings, network), width=0.2, views=views)
+    views: Any = "none" if network == "report" else "flip"
+    settings = replace(recipe(TrainSettings, network), width=0.2, tta=views)
     model = build(settings, precision="float32")
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     inputs = keras.Model(model.inputs, [x.input for x in normalisations])
 
     def recalibrate_and_look(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         recalibrate(model, faces, views)
-        shown = faces if views == "one" else np.concatenate([faces, faces[:, :, ::-1]])
+        shown = faces if views == "none" else np.concatenate([faces, faces[:, :, ::-1]])
         return inputs.predict(shown, verbose=0)
 
-    monkeypatch.setattr(networks, "RECALIBRATION_BATCH", 64)  # so that few faces fill two
-    batch = 64 // (1 if views == "one" else 2)
+    monkeypatch.setattr(batch_norm, "BATCH", 64)  # so that few faces fill two
+    batch = 64 // (1 if views == "none" else 2)
     faces = dataset.images[: 2 * batch, ..., np.newaxis]
     looks = recalibrate_and_look(faces[:batch])
     for layer, seen in zip(normalisations, looks, strict=True):

@@ -21,12 +21,12 @@ def test_every_network_in_models_says_a_word_for_each_drawn_face(command: Comman
 
 def test_a_picture_of_ones_own_gets_a_word_and_a_bad_one_a_line(command: Command) -> None:
     Image.fromarray(draw(count=1)[0][0]).resize((200, 200)).convert("RGB").save("me.png")
-    done = command("pipeline.predict", runs=COMPACT, faces="me.png")
+    done = command("pipeline.predict", runs=COMPACT, images="me.png")
     assert done.returncode == 0, done.stderr
     assert "me.png" in done.stdout
     assert "%" in done.stdout
 
-    done = command("pipeline.predict", runs=COMPACT, faces="nobody.png")
+    done = command("pipeline.predict", runs=COMPACT, images="nobody.png")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert errors == [

@@ -3,92 +3,64 @@
 import ast
 import re
 import tomllib
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline import settings
+from pipeline.registry import NETWORKS, OPTIMIZERS
+from search.settings import ALL, INTRODUCTION
 from tests.conftest import ROOT
 
-COMMANDS = {
-    name: getattr(settings, f"{name.capitalize()}Settings")
-    for name in yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+PACKAGES = {
+    "pipeline": {
+        "": {"runs", "data"},  # errors, registry, settings, cli
+        "data": {""},
+        "networks": {"", "data"},
+        "runs": {"", "data"},
+        "training": {"", "data", "networks", "runs"},
+        "reports": {"", "data"},
+        "steps": {"", "data", "networks", "runs", "training", "reports"},
+    },
+    "search": {
+        "": {"methods"},
+        "methods": {""},
+        "jobs": set[str](),
+        "grids": {"", "methods", "jobs", "studies"},
+        "studies": {"", "methods", "jobs", "grids", "comparisons"},
+        "comparisons": {"", "jobs"},
+    },
 }
-
-# Who may import what, besides the standard library; nobody below may import the entry points.
-ENTRY_POINTS = {"ingest", "train", "evaluate", "main", "predict"}
-LAYERS = {
-    "settings": set(),
-    "dataset": {"settings"},
-    "augmentation": {"dataset", "settings"},
-    "batches": {"augmentation", "dataset", "settings"},
-    "optimization": {"dataset", "settings"},
-    "sample": {"dataset"},
-    "fer_csv": {"dataset"},
-    "sources": {"dataset", "fer_csv", "sample"},
-    "networks": {"dataset", "device", "settings"},
-    "device": set(),
-    "evaluation": {"dataset"},
-    "figures": {"dataset", "evaluation"},
-    "progress": set(),
-    "lifetime": set(),
-    "records": {"settings"},
-    "training": {"batches", "dataset", "lifetime", "networks", "optimization", "settings"},
-    "tracking": {"dataset", "evaluation", "figures", "lifetime", "records", "settings"},
-    "command": {"lifetime", "settings", "tracking"},
-}
+"""The folders of a package that a folder may import; "" stands for the files beside them."""
 HOME = {
-    "mlflow": {"records", "tracking"},
-    "matplotlib": {"figures"},
-    "tensorflow": {"device"},
-    "optuna": set(),
+    "mlflow": {"pipeline/runs", "search"},
+    "matplotlib": {"pipeline/reports", "search/studies"},
+    "tensorflow": {"pipeline/networks", "pipeline/training"},
+    "optuna": {"search"},
 }
+"""The folders in which a library may be imported."""
+FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 
 def imports(file: Path) -> set[str]:
-    """Names of the packages and of the modules of `pipeline` that a file imports, at any depth."""
+    """Full names of what a file imports, at any depth."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[0] for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "pipeline":
-            found |= {f"pipeline.{name.name}" for name in node.names}
+            found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            found.add(".".join(parts[:2]) if parts[0] == "pipeline" else parts[0])
+            found |= {f"{node.module}.{name.name}" for name in node.names}
     return found
 
 
-def of_the_network() -> set[str]:
-    """Settings whose default depends on the network."""
-    plain = asdict(settings.Hyperparameters())
-    recipes = [asdict(settings.recipe(settings.Hyperparameters, name)) for name in settings.RECIPES]
-    shape = {"width", "kernel"}
-    others = {"momentum", "loss", "rotate", "erase", "mixup", "grow_at"}
-    of_a_recipe = {name for name in plain if any(r[name] != plain[name] for r in recipes)}
-    return (shape | others | of_a_recipe) - {"network"}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_mlproject_declares_and_passes_every_setting_with_its_default(name: str) -> None:
-    entry_point = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
-    expected = {field.name: field.default for field in fields(COMMANDS[name])}
-    if issubclass(COMMANDS[name], settings.Hyperparameters):
-        expected = {key: value for key, value in expected.items() if key not in of_the_network()}
-    declared = {key: value["default"] for key, value in entry_point["parameters"].items()}
-    assert declared == expected
-    passed = re.findall(r"--(\w+) {(\w+)}", entry_point["command"])
-    assert passed == [(key, key) for key in expected]
-
-
-def test_mlproject_names_the_settings_that_depend_on_the_network() -> None:
-    comment = re.search(r"typed\):\n((?:#   .*\n)+)", (ROOT / "MLproject").read_text())
-    assert comment is not None
-    named = re.findall(r"\w+", comment[1])
-    order = [field.name for field in fields(settings.Hyperparameters)]
-    assert named == [name for name in order if name in of_the_network()]
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_mlproject_passes_parameters_on_and_repeats_no_default(name: str) -> None:
+    assert set(ENTRY_POINTS[name]) == {"command"}
+    module = ENTRY_POINTS[name]["command"].removeprefix("python -m ")
+    assert (ROOT / f"{module.replace('.', '/')}.py").exists()
 
 
 def test_the_environments_of_mlflow_and_conda_install_the_same_requirements() -> None:
@@ -110,38 +82,54 @@ def test_every_direct_dependency_is_pinned_and_locked() -> None:
     assert all(f"{pin}\n" in with_tests for pin in project["optional-dependencies"]["test"])
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "pipeline").glob("*.py")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_imports_run_one_way(file: Path) -> None:
-    found = imports(file)
-    assert "search" not in found
-    ours = {name.removeprefix("pipeline.") for name in found if name.startswith("pipeline.")}
-    ours &= LAYERS.keys() | ENTRY_POINTS
-    if file.stem not in ENTRY_POINTS and file.stem != "__init__":
-        assert ours <= LAYERS[file.stem]
-    for package, homes in HOME.items():
-        assert package not in found or file.stem in homes, f"{package} in {file.name}"
+    place = file.relative_to(ROOT)
+    package, folder = place.parts[0], place.parts[1] if len(place.parts) > 2 else ""
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] in HOME:
+            homes = HOME[parts[0]]
+            assert any(place.is_relative_to(home) for home in homes), f"{name} in {place}"
+        if parts[0] == package and (ROOT / package / parts[1]).is_dir():
+            assert parts[1] in PACKAGES[package][folder] | {folder}, f"{name} in {place}"
+        if package == "pipeline":
+            assert parts[0] != "search", f"{name} in {place}"
+
+
+def test_entry_points_hold_no_code_of_the_library() -> None:
+    for entry_point in ENTRY_POINTS.values():
+        file = ROOT / f"{entry_point['command'].split()[-1].replace('.', '/')}.py"
+        tree = ast.parse(file.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)], file
 
 
 def test_only_evaluate_opens_the_test_split() -> None:
-    for file in [*(ROOT / "pipeline").glob("*.py"), *(ROOT / "search").glob("*.py")]:
+    for file in FILES:
         calls = {
             ast.unparse(node.func)
             for node in ast.walk(ast.parse(file.read_text()))
             if isinstance(node, ast.Call)
         }
-        imported = {
-            name.name
-            for node in ast.walk(ast.parse(file.read_text()))
-            if isinstance(node, ast.ImportFrom) and node.module == "pipeline.dataset"
-            for name in node.names
-        }
-        if file.stem != "evaluate":
+        if file != ROOT / "pipeline" / "steps" / "evaluate.py":
             assert "dataset.load" not in calls, file
-            assert "load" not in imported, file
+            assert "pipeline.data.dataset.load" not in imports(file), file
+
+
+def test_the_documented_settings_are_the_ones_in_use() -> None:
+    written = (ROOT / "docs" / "settings.md").read_text()
+    assert written == f"{INTRODUCTION}\n{settings.markdown(*ALL)}", "run `make docs`"
+
+
+def test_the_optimizers_are_those_of_keras() -> None:
+    from keras.src.optimizers import ALL_OBJECTS_DICT
+
+    wrappers = {"optimizer", "lossscaleoptimizer", "multioptimizer", "optimizermap"}
+    assert {*OPTIMIZERS} - {"momentum"} == ALL_OBJECTS_DICT.keys() - wrappers
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
-def test_the_documented_recipe_is_the_one_in_use(network: settings.NetworkName) -> None:
+def test_the_documented_recipe_is_the_one_in_use(network: str) -> None:
     recipe = asdict(settings.recipe(settings.Hyperparameters, network))
     del recipe["network"]  # that table is another one
     documented: dict[str, str] = {}
@@ -152,7 +140,7 @@ def test_the_documented_recipe_is_the_one_in_use(network: settings.NetworkName) 
             shared = network == "compact" or cells[3] == "the same"
             values = cells[2 if shared else 3].split(", ")
             documented |= dict(zip(names, values, strict=True))
-    assert set(settings.RECIPES[network]) <= documented.keys()
+    assert set(NETWORKS[network].recipe) <= documented.keys()
     for name, text in documented.items():
         value = recipe[name]
         switches = {True: "on", False: "off"}

@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import keras
 import mlflow
 import numpy as np
 import pandas as pd
@@ -314,7 +315,7 @@ def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None
     found = queries.on_record("train", settings, "abc")
     assert found is not None
     assert found.info.run_id == run.info.run_id
-    assert queries.on_record("train", replace(settings, keep="last"), "abc") is None
+    assert queries.on_record("train", replace(settings, keep_epoch="last"), "abc") is None
 
 
 def stop_after_an_epoch(settings: TrainSettings) -> str:
@@ -359,13 +360,13 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
 def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
     data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
-    first = train(quick(data, network="compact", views="flip"))
+    first = train(quick(data, network="compact", tta="flip"))
     other = assemble(faces, source="drawn", policy="report", seed=1)
     save(other, store / "split otherwise")
     at_rest = quick(
-        str(store / "split otherwise"), network="compact", views="flip", lr=1e-9, epochs=1
+        str(store / "split otherwise"), network="compact", tta="flip", lr=1e-9, epochs=1
     )
-    second = train(replace(at_rest, start=first))
+    second = train(replace(at_rest, init_from=first))
     before, after = (files.load(addresses.model_file(run)[0]) for run in (first, second))
     for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
         np.testing.assert_allclose(new, old, atol=1e-5)
@@ -384,8 +385,8 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
     evaluated = evaluate(EvaluateSettings(second))
     assert get(evaluated).data.tags["learnt_all_known"] == "False"
 
-    with pytest.raises(InputError, match=f"start={first}: another network than strong of"):
-        train(replace(at_rest, network="strong", start=first))
+    with pytest.raises(InputError, match=f"init_from={first}: another network than strong of"):
+        train(replace(at_rest, network="strong", init_from=first))
 
 
 def test_a_training_that_began_with_a_file_goes_on_without_it(
@@ -393,10 +394,10 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
 ) -> None:
     file = store / "o'brien's network.keras"
     file.write_bytes(addresses.model_file(train(quick(data)))[0].read_bytes())
-    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, start=str(file)))
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, init_from=str(file)))
     file.unlink()
-    assert params.says(shlex.quote(str(file)), str(file)), "as `mlflow run` puts it on record"
-    resumed = train(TrainSettings(resume=stopped, start=str(file)))
+    assert params.is_value(shlex.quote(str(file)), str(file)), "as `mlflow run` puts it on record"
+    resumed = train(TrainSettings(resume=stopped, init_from=str(file)))
     assert get(resumed).data.params["start"] == str(file)
     evaluate(EvaluateSettings(resumed))
     assert "not all faces that this network has learnt are known" in capsys.readouterr().out
@@ -405,17 +406,24 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, faces=50))
-    for typed in ({}, {"faces": "50"}):
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, max_train_faces=50))
+    for typed in ({}, {"max_train_faces": "50"}):
         made = MlflowClient().create_run("0").info.run_id
-        recorded = {"network": "report", "data": "latest", "resume": stopped, "faces": "0"} | typed
+        recorded = {
+            "network": "report",
+            "data": "latest",
+            "resume": stopped,
+            "max_train_faces": "0",
+        } | typed
         for name, value in recorded.items():
             MlflowClient().log_param(made, name, value)
         monkeypatch.setenv("MLFLOW_RUN_ID", made)
         if typed:
             assert train(TrainSettings(resume=stopped)) == made
         else:
-            with pytest.raises(InputError, match="give -P faces=50 too: .* recorded faces=0"):
+            with pytest.raises(
+                InputError, match="give -P max_train_faces=50 too: .* recorded max_train_faces=0"
+            ):
                 train(TrainSettings(resume=stopped))
     tags = get(made).data.tags
     assert (tags["dataset"], get(made).data.params["data"]) == (data, "latest")
@@ -427,8 +435,8 @@ def test_a_device_that_computes_wrong_numbers_stops_a_training_before_it_begins(
     def broken(*arguments: Any, **options: Any) -> Any:
         return 2 * conv(*arguments, **options)
 
-    conv = device.ops.conv
-    monkeypatch.setattr(device.ops, "conv", broken)
+    conv = keras.ops.conv
+    monkeypatch.setattr(keras.ops, "conv", broken)
     with pytest.raises(TrainingError, match="this device computes wrong numbers"):
         train(quick(data))
     [run] = runs()

@@ -30,9 +30,10 @@ from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, storage, summary, trial
+from search.studies.study import Worker, first_points, open_study
 from tests.conftest import LIMIT
 
-SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "no_grid": "true"}
+SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "grid": "none"}
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -138,9 +139,9 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     assert "mlflow run . -e train -P " in output
 
     # Every trial is found by its number.
-    for trial in trials:
-        run = client.get_run(trial.user_attrs["run"])
-        assert run.data.tags["trial"] == str(trial.number)
+    for one in trials:
+        run = client.get_run(one.user_attrs["run"])
+        assert run.data.tags["trial"] == str(one.number)
         assert run.data.tags["study"] == "emotion"
 
     # The same command again has nothing to do, and makes no second run of the study.
@@ -201,7 +202,7 @@ def test_a_killed_command_takes_its_trial_along_and_the_next_puts_it_up_again(
 
 
 def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path) -> None:
-    settings = SearchSettings(data=str(data), trials=2, width=0.1, epochs=2, no_grid=True)
+    settings = SearchSettings(data=str(data), trials=2, width=0.1, epochs=2, grid="none")
     database = storage.open_storage(settings.storage)
     study = optuna.create_study(study_name=settings.study, storage=database)
     gone = str(data / "gone")
@@ -209,7 +210,7 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        study._work(settings, gone, database, parent.id, 0.0, 0, threading.Event())
+        Worker(0, settings, gone, database, parent.id).run(threading.Event())
     assert storage.count(study) == storage.Count(settled=0, running=0)
 
 
@@ -311,11 +312,14 @@ def test_settings_whose_process_is_killed_again_and_again_are_given_up(store: Pa
 
 
 def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store: Path) -> None:
-    settings = SearchSettings(trials=20)
+    settings = SearchSettings(trials=20, grid="all")
     database = storage.open_storage("sqlite:///optuna.db")
-    study = optuna.create_study(storage=database, direction="maximize")
-    taken = []
-    while (taking := study._take(study, settings, 0)) != "done":
+    study = open_study(settings, database)
+    worker = Worker(0, settings, "none", database, "none")
+    taken: list[dict[str, Any]] = []
+    while not worker.has_enough():
+        taking = worker.take()
+        assert taking is not None, "no trial runs"
         trial, point = taking
         taken.append(point)
         if len(taken) == 5:
@@ -323,7 +327,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
         else:
             study.tell(trial, 1 / len(taken))
     assert taken[5] == taken.pop(4), "what was killed comes first"
-    first = study._first_points(settings)
+    first = first_points(settings)
     assert len(first) == 14
     assert taken[:14] == first
     assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
@@ -332,23 +336,23 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
 def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
-    began = time.monotonic() - 3
-    settings = SearchSettings(timeout=2)
-    study._work(settings, "none", database, "none", began, 0, threading.Event())
+    worker = Worker(0, SearchSettings(timeout=2), "none", database, "none", time.monotonic() - 3)
+    worker.run(threading.Event())
     assert study.trials == []
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"faces": 90}, {"space": "wide"},
-     {"seed": 1}],
+    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"max_train_faces": 90},
+     {"space": "wide"}, {"seed": 1}],
 )  # fmt: skip
 def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> None:
-    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
+    database = storage.open_storage("sqlite:///optuna.db")
+    study = optuna.create_study(study_name="emotion", storage=database, direction="maximize")
     study.set_user_attr("settings", vars(SearchSettings()))
     [(name, value)] = other.items()
     with pytest.raises(InputError, match=f"{name}={value}: the study emotion was begun with"):
-        study._open_study(SearchSettings(**other), study._storage)  # type: ignore[arg-type]
+        open_study(SearchSettings(**other), database)
 
 
 def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> None:
@@ -357,7 +361,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     bounds = space.make_space(settings)
     states = [TrialState.COMPLETE] * 5 + [TrialState.PRUNED, TrialState.FAIL]
     for number, state in enumerate(states):
-        study.sampler = samplers.make_sampler("random", number)
+        study.sampler = samplers.make_sampler("random", number, {})
         trial = study.ask()
         point = space.suggest(trial, bounds)
         for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):
@@ -377,7 +381,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
         "trials.csv", "history.png", "curves.png", "slices.png", "parallel.png", "parallel.html",
         "timeline.png", "importance.png",
     }  # fmt: skip
-    cost = summary._cost(table, settings, parent)
+    cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
     assert "asked for 90; ending early saved 80% of them" in cost
 
@@ -425,7 +429,7 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
         tracking.record("study", SearchSettings()) as parent,
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other,
     ):
-        name = process._process_name(other.pid)
+        name = process.name_of(other.pid)
         parent.tag(process=f"{process.this_process()},{name}")
         finalize.finish(study, SearchSettings(), "none", parent)
         assert "still running elsewhere: 1;" in capsys.readouterr().out
@@ -437,7 +441,9 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
 
 def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
     settings = SearchSettings(width=0.1, epochs=4)
-    whole = trial.trial_settings(settings, str(data), {"epochs": 4, "side": 32, "grow_at": 0.5})
+    whole = trial.trial_settings(
+        settings, str(data), {"epochs": 4, "image_size": 32, "resize_at": 0.5}
+    )
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2.0))
     current = study.ask()
     with tracking.record("study", settings) as parent:

@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import optuna
@@ -14,54 +13,51 @@ from pipeline.data import TRAIN, VALIDATION
 from pipeline.data.dataset import Dataset
 from pipeline.data.splitting import subsample
 from pipeline.errors import InputError
-from pipeline.settings import NetworkName, TrainSettings, recipe
+from pipeline.registry import NETWORKS
+from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
-from search.methods import samplers, space
-from search.settings import SearchSettings, SpaceName
-from search.studies import finalize, study, summary
+from search.methods import SPACES, samplers, space
+from search.settings import SearchSettings
+from search.studies import finalize, summary
+from search.studies.study import first_points
 from search.studies.trial import comparable_epoch, trial_settings
 
 
-@pytest.mark.parametrize("network", get_args(NetworkName))
-@pytest.mark.parametrize("name", get_args(SpaceName))
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", SPACES)
 def test_the_reports_grid_lies_within_every_space(name: str, network: str) -> None:
-    settings = SearchSettings(space=name, network=network)  # type: ignore[arg-type]
+    settings = SearchSettings(space=name, network=network)
     bounds = space.make_space(settings)
     base = trial_settings(settings, "faces", {})
-    for point in report_grid.points(settings.epochs):
-        space.check(space.complete(point, bounds, base), bounds)
-    assert len(report_grid.points(settings.epochs)) == 13
+    for point in report_grid.points("all", settings.epochs):
+        assert space.is_inside(space.complete(point, bounds, base), bounds)
+    assert len(report_grid.points("all", settings.epochs)) == 13
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
-@pytest.mark.parametrize("name", get_args(SpaceName))
-def test_a_study_tries_the_networks_recipe_first(name: SpaceName, network: NetworkName) -> None:
-    settings = SearchSettings(space=name, network=network, no_grid=True)
-    [point] = study._first_points(settings)
-    space.check(point, space.make_space(settings))
+@pytest.mark.parametrize("name", SPACES)
+def test_a_study_tries_the_networks_recipe_first(name: str, network: str) -> None:
+    settings = SearchSettings(space=name, network=network, grid="none")
+    [point] = first_points(settings)
+    assert space.is_inside(point, space.make_space(settings))
     own = recipe(TrainSettings, network)
     tried = trial_settings(settings, own.data, point)
-    study = ("epochs", "width", "threads", "keep")
-    assert replace(tried, **{name: getattr(own, name) for name in study}) == own
+    of_the_study = ("epochs", "width", "threads", "keep_epoch")
+    assert replace(tried, **{name: getattr(own, name) for name in of_the_study}) == own
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "change",
     [
-        ({"learning_rate": 0.1}, "learning_rate=0.1: the search does not vary this"),
-        ({"lr": 5.0}, "lr=5.0: outside the search's bounds"),
-        ({"optimizer": "adamm"}, "optimizer=adamm: outside the search's bounds"),
-        ({"optimizer": "momentum"}, "a point to try lacks momentum"),
-        ({"momentum": 0.9}, "momentum=0.9: the search does not vary this"),
-        ({"batch_size": 8.5}, "batch_size=8.5: outside the search's bounds"),
+        {"learning_rate": 0.1}, {"lr": 5.0}, {"optimizer": "adamm"}, {"optimizer": "momentum"},
+        {"momentum": 0.9}, {"batch_size": 8.5},
     ],
-)
-def test_a_point_that_optuna_would_bend_is_refused(change: dict[str, object], said: str) -> None:
+)  # fmt: skip
+def test_a_point_that_optuna_would_bend_is_outside(change: dict[str, object]) -> None:
     bounds = space.make_space(SearchSettings(epochs=15))
     point = {"epochs": 10, "batch_size": 16, "lr": 0.001, "optimizer": "adam"}
-    space.check(point, bounds)
-    with pytest.raises(InputError, match=said):
-        space.check(point | change, bounds)
+    assert space.is_inside(point, bounds)
+    assert not space.is_inside(point | change, bounds)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +67,10 @@ def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
     name: str, network: str
 ) -> None:
     study = optuna.create_study(direction="maximize")
-    settings = SearchSettings(space=name, epochs=15, network=network)  # type: ignore[arg-type]
+    settings = SearchSettings(space=name, epochs=15, network=network)
     bounds = space.make_space(settings)
     for number in range(25):
-        study.sampler = samplers.make_sampler("tpe", samplers.sampler_seed(0, number))
+        study.sampler = samplers.make_sampler("tpe", samplers.sampler_seed(0, number), {})
         trial = study.ask()
         point = space.suggest(trial, bounds)
         trial_settings(settings, "faces", point)
@@ -90,7 +86,7 @@ def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
     bounds = space.make_space(SearchSettings(epochs=15))
     for _ in range(6):
         seed = samplers.sampler_seed(0, len(study.trials))
-        study.sampler = samplers.make_sampler("tpe", seed)
+        study.sampler = samplers.make_sampler("tpe", seed, {})
         trial = study.ask()
         space.suggest(trial, bounds)
         study.tell(trial, 0.5)
@@ -103,11 +99,9 @@ def test_no_rung_stands_beyond_the_longest_training(most: int) -> None:
     assert all(1 <= epoch <= most for epoch in samplers.rungs(most, small_epochs=most))
 
 
-@pytest.mark.parametrize("name", get_args(SpaceName))
-@pytest.mark.parametrize("network", get_args(NetworkName))
-def test_no_trial_is_compared_before_all_have_seen_whole_faces(
-    name: SpaceName, network: NetworkName
-) -> None:
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_trial_is_compared_before_all_have_seen_whole_faces(name: str, network: str) -> None:
     """A trial that came late to a rung would stand there with the accuracy of a later epoch."""
     settings = SearchSettings(space=name, network=network)
     small = space.most_small_epochs(settings)
@@ -143,8 +137,8 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
 
 
 def test_samplers_and_pruners_are_those_of_their_names() -> None:
-    assert isinstance(samplers.make_sampler("random", 0), optuna.samplers.RandomSampler)
-    assert isinstance(samplers.make_sampler("tpe", 0), optuna.samplers.TPESampler)
+    assert isinstance(samplers.make_sampler("random", 0, {}), optuna.samplers.RandomSampler)
+    assert isinstance(samplers.make_sampler("tpe", 0, {}), optuna.samplers.TPESampler)
     assert isinstance(samplers.make_pruner("none", 15), optuna.pruners.NopPruner)
     median = optuna.create_study(pruner=samplers.make_pruner("median", 15), direction="maximize")
     for level in (*[0.5] * 5, 0.1):
@@ -179,15 +173,13 @@ def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
     assert text == "mlflow run . -e train -P batch_size=16 -P lr=0.00021234567 -P data=abc"
 
 
-@pytest.mark.parametrize("network", get_args(NetworkName))
-def test_the_command_of_the_summary_is_read_as_the_settings_that_won(
-    network: NetworkName, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_command_of_the_summary_is_read_as_the_settings_that_won(network: str) -> None:
     settings = replace(
         recipe(TrainSettings, network),
         lr=1 / 3000,
         optimizer="sgd",
-        keep="best",
+        keep_epoch="best",
         flip=False,
         data="my faces",
     )
@@ -195,10 +187,7 @@ def test_the_command_of_the_summary_is_read_as_the_settings_that_won(
     assert words[:5] == ["mlflow", "run", ".", "-e", "train"]
     assert set(words[5::2]) == {"-P"}
     arguments = [part for word in words[6::2] for part in f"--{word}".split("=", 1)]
-    monkeypatch.setattr("sys.argv", ["train", *arguments])
-    read: list[TrainSettings] = []
-    cli.run(TrainSettings, read.append)
-    assert read == [settings]
+    assert cli.parse(TrainSettings, arguments) == settings
 
 
 def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
@@ -210,7 +199,7 @@ def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
     assert not (few.part(TRAIN)[0] == other.part(TRAIN)[0]).all()
     assert (few.part(VALIDATION)[0] == dataset.part(VALIDATION)[0]).all()
     assert set(few.part(TRAIN)[1]) == set(dataset.part(TRAIN)[1])
-    with pytest.raises(InputError, match="faces=3: expected 0"):
+    with pytest.raises(InputError, match="max_train_faces=3: expected 0"):
         subsample(dataset, 3, 0)
     kept = (dataset.labels != 1) | (np.cumsum(dataset.labels == 1) == 1)
     single = Dataset(dataset.images[kept], dataset.labels[kept], dataset.split[kept], {})

@@ -7,7 +7,7 @@ import psutil
 
 
 def this_process() -> str:
-    return _process_name(os.getpid())
+    return name_of(os.getpid())
 
 
 def is_gone(process: str) -> bool:
@@ -24,7 +24,7 @@ def _is_here(process: str) -> bool:
     return process.startswith(f"{socket.gethostname()}:")
 
 
-def _process_name(pid: int) -> str:
+def name_of(pid: int) -> str:
     """host:pid:start, which no later process shares; psutil raises if there is none."""
     return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.0f}"
 

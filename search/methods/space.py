@@ -14,7 +14,6 @@ from optuna.distributions import (
 
 from pipeline import registry
 from pipeline.data import SIDE
-from pipeline.errors import InputError
 from pipeline.registry import NETWORKS
 from pipeline.settings import Hyperparameters, Range, recipe
 from search.methods import SPACES
@@ -101,24 +100,18 @@ def suggest(trial: optuna.Trial, space: Space) -> Point:
 
 
 def complete(point: Point, space: Space, base: Hyperparameters) -> Point:
-    """`point` with what the space varies beyond it, at the values of `base`."""
-    wanted = {name: getattr(base, name) for name in space if _applies(name, point)}
-    return wanted | point
+    """A point of the whole space: the values of `point`, and beyond them those of `base`."""
+    values = {name: point.get(name, getattr(base, name)) for name in space}
+    return {name: value for name, value in values.items() if _applies(name, values)}
 
 
-def check(point: Point, space: Space) -> None:
-    """Raise InputError unless `point` gives every parameter that applies, each within its bounds.
+def is_inside(point: Point, space: Space) -> bool:
+    """Whether `point` gives every parameter that applies, and no other, each within its bounds.
 
     Optuna's enqueue_trial would take a misspelt name, or a value out of bounds, without a word.
     """
     expected = {name for name in space if _applies(name, point)}
-    if missing := expected - point.keys():
-        raise InputError(f"a point to try lacks {', '.join(sorted(missing))}")
-    for name, value in point.items():
-        if name not in expected:
-            raise InputError(f"{name}={value}: the search does not vary this, beside {point}")
-        if not _contains(space[name], value):
-            raise InputError(f"{name}={value}: outside the search's bounds, {space[name]}")
+    return point.keys() == expected and all(_contains(space[n], v) for n, v in point.items())
 
 
 def _applies(name: str, point: Point) -> bool:

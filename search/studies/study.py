@@ -19,7 +19,7 @@ from pipeline.steps.data import dataset_address
 from search.grids import report_grid
 from search.jobs import CHECK_DEVICE, job
 from search.methods.samplers import make_pruner, make_sampler, sampler_seed, silence_optuna
-from search.methods.space import Point, check, complete, make_space, most_small_epochs, suggest
+from search.methods.space import Point, complete, is_inside, make_space, most_small_epochs, suggest
 from search.settings import SearchSettings
 from search.studies import finalize, storage, trial
 
@@ -91,8 +91,6 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
     dataset.require_test(faces, address)
     splitting.subsample(faces, settings.max_train_faces, settings.seed)  # raises if too few
     parent.use_dataset(faces, address, context="train")
-    for point in first_points(settings):
-        check(point, make_space(settings))
     study.set_user_attr("settings", {name: asdict(settings)[name] for name in FIXED})
     study.set_user_attr("data", address)
     study.set_user_attr("digest", faces.digest)
@@ -101,13 +99,16 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
 
 
 def first_points(settings: SearchSettings) -> list[Point]:
-    """The points that are tried before any proposal: the network's recipe and the report's grid."""
+    """The points that are tried before any proposal: the network's recipe and the report's grid.
+
+    Those that lie outside a space of the user's are left out.
+    """
     space = make_space(settings)
-    base = trial.trial_settings(settings, settings.data, {})
-    own: Point = {"epochs": settings.epochs, "optimizer": base.optimizer}
-    points = [] if settings.network == "report" else [own]
+    base = trial.trial_settings(settings, settings.data, {"epochs": settings.epochs})
+    points: list[Point] = [] if settings.network == "report" else [{}]
     points += report_grid.points(settings.grid, settings.epochs)
-    return [complete(point, space, base) for point in points]
+    whole = [complete(point, space, base) for point in points]
+    return [p for k, p in enumerate(whole) if p not in whole[:k] and is_inside(p, space)]
 
 
 @dataclass

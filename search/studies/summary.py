@@ -123,7 +123,7 @@ The value in the search is the best of many, so it flatters. The mean over fresh
 
 ## What it cost
 
-{_cost(table, settings, parent)}
+{cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
     return text
@@ -152,7 +152,7 @@ def _what_mattered(shares: Mapping[str, float]) -> str:
     )
 
 
-def _cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
+def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
     """Epochs and hours of the trials, what the record took, and the report's whole grid."""
     epochs, hours = int(table["epochs"].sum()), table["seconds"].sum() / 3600
     states = table["state"].value_counts()
