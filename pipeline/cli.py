@@ -71,6 +71,7 @@ def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySet
         parser.show_defaults(defaults | given)
         parser.print_help()
         raise SystemExit(0)
+    given = {k: "; ".join(v) if isinstance(v, list) else v for k, v in given.items()}
     return settings_class(**(defaults | given))
 
 
@@ -101,7 +102,11 @@ class _Parser(argparse.ArgumentParser):
         for field in settings_class.fields().values():
             if field.group not in groups:
                 groups[field.group] = self.add_argument_group(field.group.__doc__)
-            switch = {"nargs": "?", "const": True} if field.plain_type is bool else {}
+            switch: dict[str, Any] = {}
+            if field.plain_type is bool:
+                switch = {"nargs": "?", "const": True}
+            elif field.setting.repeat:
+                switch = {"action": "append"}
             groups[field.group].add_argument(
                 f"--{field.name}", type=_converter(field), metavar=_metavar(field), **switch
             )

@@ -37,7 +37,7 @@ class Setting:
     Bounds: `low` and `high` are included, `above` and `below` excluded; a float must be finite.
     `known` are the names that it takes; if it is `open`, `package.module:name` is taken too.
     `search` is what the wide search space varies, and `when` the (setting, value) without which
-    this one has no effect.
+    this one has no effect. With `repeat` an option may be given several times.
     """
 
     help: str
@@ -49,6 +49,7 @@ class Setting:
     open: bool = False
     search: Range | tuple[Any, ...] | None = None
     when: tuple[str, Any] | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -418,15 +419,19 @@ class StoppingSettings(Settings):
     patience: Annotated[
         int,
         Setting(
-            "Epochs at full image size without a better validation accuracy before training "
+            "Epochs at full image size without a better value of `monitor` before training "
             "stops early; 0, which keep_epoch=last needs, is off.",
             low=0,
         ),
     ] = 10
+    monitor: Annotated[
+        Literal["accuracy", "macro_f1", "balanced_accuracy", "loss"],
+        Setting("Metric of the validation split by which an epoch is the best, and for patience."),
+    ] = "accuracy"
     keep_epoch: Annotated[
         Literal["best", "last"],
         Setting(
-            "Epoch whose weights are saved: the best by validation accuracy, or the last, for "
+            "Epoch whose weights are saved: the best by `monitor`, or the last, for "
             "a learning rate that falls to 0: then validation chooses nothing, and its "
             "accuracy is less optimistic."
         ),

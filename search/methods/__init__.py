@@ -8,10 +8,8 @@ pruner   (epochs: int, small_epochs: int) -> optuna.pruners.BasePruner, for tria
          epochs, the first `small_epochs` of which may be at a smaller image size.
 """
 
-SPACES = {
-    "narrow": "search.methods.space:narrow",
-    "wide": "search.methods.space:wide",
-}
+SPACES = ("narrow", "wide")
+"""Files of search/spaces."""
 SAMPLERS = {
     "tpe": "search.methods.samplers:tpe",
     "random": "search.methods.samplers:random",
