@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import InputError
-from pipeline.runs import params, tracking
+from pipeline.runs import params, process, tracking
 
 HEARTBEAT = 10
 """Seconds between two signs of life of a running trial."""
