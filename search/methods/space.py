@@ -81,8 +81,14 @@ class Space:
         return name in self.bounds and _contains(self.bounds[name], value)
 
     def complete(self, point: Point, base: Hyperparameters) -> Point:
-        """A point of the whole space: the values of `point`, and beyond them those of `base`."""
-        values = {name: point.get(name, getattr(base, name)) for name in self.bounds}
+        """A point of the whole space: the values of `point`, and beyond them those of `base`.
+
+        A value of `base` outside the bounds becomes the nearest one inside, or the first choice.
+        """
+        values = {
+            name: point.get(name, _nearest(bounds, getattr(base, name)))
+            for name, bounds in self.bounds.items()
+        }
         return {name: value for name, value in values.items() if self.applies(name, values)}
 
     def suggest(self, trial: optuna.Trial) -> Point:
@@ -113,7 +119,9 @@ def make_space(settings: SearchSettings) -> Space:
     for text in _parts(settings.vary):
         lines |= _varied(text)
     lines |= {name: {"value": value} for name, value in parse_values(settings.fix, "fix").items()}
-    bounds, when, fixed = {}, {}, {}
+    bounds: dict[str, BaseDistribution] = {}
+    when: dict[str, tuple[str, Any]] = {}
+    fixed: Point = {}
     for name, line in lines.items():
         if isinstance(line, BaseDistribution):
             bounds[name] = line
@@ -138,7 +146,9 @@ def _parameters(settings: SearchSettings) -> dict[str, Any]:
     name = settings.space
     if is_reference(name):
         return dict(registry.load(name, {}, "space")(settings))
-    file = Path(__file__).parent.parent / "spaces" / f"{name}.yaml" if name in SPACES else Path(name)
+    file = (
+        Path(__file__).parent.parent / "spaces" / f"{name}.yaml" if name in SPACES else Path(name)
+    )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -164,7 +174,9 @@ def _varied(text: str) -> dict[str, Any]:
         line = {"min": bounds[1], "max": bounds[2]}
         return {name: line | ({"distribution": "log_uniform_values"} if bounds[3] else {})}
     if re.search(r"\s", values):
-        raise InputError(f"vary={text}: expected {name}=LOW..HIGH, {name}=LOW..HIGH log or {name}=A,B")
+        raise InputError(
+            f"vary={text}: expected {name}=LOW..HIGH, {name}=LOW..HIGH log or {name}=A,B"
+        )
     return {name: {"values": values.split(",")}}
 
 
@@ -248,7 +260,7 @@ def _interval(field: Field, line: Mapping[str, Any], where: str) -> BaseDistribu
         raise InputError(f"{where}: {name}: min {low} of a logarithmic range must be above 0")
     for end in (low, high):
         _check_alone(name, end)
-    step = {"step": field.plain_type(line["q"])} if "q" in line and not log else {}
+    step: Any = {"step": field.plain_type(line["q"])} if "q" in line and not log else {}
     if field.plain_type is int:
         return IntDistribution(low, high, log=log, **step)
     return FloatDistribution(low, high, log=log, **step)
@@ -306,8 +318,8 @@ def most_small_epochs(settings: SearchSettings, space: Space, base: Hyperparamet
     whole = replace(base, epochs=settings.epochs)
     sizes, shares = space.bounds.get("image_size"), space.bounds.get("resize_at")
     if isinstance(sizes, CategoricalDistribution | IntDistribution):
-        low = min(sizes.choices) if isinstance(sizes, CategoricalDistribution) else sizes.low
-        whole = replace(whole, image_size=min(int(low), SIDE))  # type: ignore[type-var]
+        choices: Any = sizes.choices if isinstance(sizes, CategoricalDistribution) else [sizes.low]
+        whole = replace(whole, image_size=min(*choices, SIDE))
     if isinstance(shares, FloatDistribution):
         whole = replace(whole, resize_at=shares.high)
     return whole.small_epochs
@@ -316,7 +328,9 @@ def most_small_epochs(settings: SearchSettings, space: Space, base: Hyperparamet
 def _suggest(trial: optuna.Trial, name: str, bounds: BaseDistribution) -> Any:
     match bounds:
         case IntDistribution():
-            return trial.suggest_int(name, bounds.low, bounds.high, step=bounds.step, log=bounds.log)
+            return trial.suggest_int(
+                name, bounds.low, bounds.high, step=bounds.step, log=bounds.log
+            )
         case FloatDistribution():
             return trial.suggest_float(
                 name, bounds.low, bounds.high, step=bounds.step, log=bounds.log
@@ -324,6 +338,15 @@ def _suggest(trial: optuna.Trial, name: str, bounds: BaseDistribution) -> Any:
         case CategoricalDistribution():
             return trial.suggest_categorical(name, bounds.choices)
     raise TypeError(f"{name}: no bounds that can be drawn from: {bounds}")
+
+
+def _nearest(bounds: BaseDistribution, value: Any) -> Any:
+    """`value`, or the nearest one within the bounds."""
+    if isinstance(bounds, CategoricalDistribution):
+        return value if value in bounds.choices else bounds.choices[0]
+    if isinstance(bounds, IntDistribution | FloatDistribution):
+        return min(max(value, bounds.low), bounds.high)
+    return value
 
 
 def _contains(bounds: BaseDistribution, value: Any) -> bool:

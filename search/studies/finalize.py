@@ -6,6 +6,7 @@ What an interrupted command has begun already is not done again.
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,15 +18,18 @@ from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from search.jobs import EVALUATE_WHOLE, RUN_TRAINING, TRAIN_WHOLE, job
-from search.settings import SearchSettings
-from search.studies import champion, storage, summary, trial
+from search.studies import champion, storage, summary
+from search.studies.deadline import Deadline
+from search.studies.plan import Plan
 from search.studies.results import Finalist
 
-FINALISTS = 3
-"""Settings that are trained again: the best by one seed each is often not the best by its mean."""
+ROUNDS = (6, 3, 2)
+"""Settings that are trained on the first, the second and each further fresh seed."""
+OTHER_SECONDS = 20.0
+"""Seconds of the end of a study beside its trainings: evaluation, plots, registration."""
 
 
-def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
+def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
     """Confirm, choose, train, test and register, and draw the study; once for the same trials.
 
     Nothing is done while trials run elsewhere, which is so only after a `timeout`.
@@ -49,26 +53,26 @@ def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run
         parent.leave()
         return
     try:
-        _end(study, settings, data, parent)
+        _end(study, plan, parent, deadline)
     except BaseException:
         study.set_user_attr("ending", {})  # so that any machine may go on
         raise
     study.set_user_attr("ended_with", settled)
 
 
-def _end(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
+def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
     if not (best := finalists(study)):
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
-    summary.record_study(study, settings, parent)
-    print(f"confirming the best {len(best)} settings on {settings.confirm} seeds each")
-    confirmed = _confirm(study, settings, data, parent, best)
-    winner = choose(confirmed)
+    summary.record_study(study, plan, parent)
+    confirmed = _race(study, plan, parent, best, deadline)
+    winner = confirmed[0]
     run_id = _train(winner.settings, study, parent)
-    tested = _evaluate(run_id, study, data, parent)
-    verdict = champion.register(run_id, tested, data, parent)
-    parent.log_metrics({"best_val_accuracy": winner.mean} | queries.headline(tested))
+    tested = _evaluate(run_id, study, plan.data, parent)
+    verdict = champion.register(run_id, tested, plan.data, parent)
+    best_value = {f"best_val_{plan.settings.objective}": winner.mean}
+    parent.log_metrics(best_value | queries.headline(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
-    print(summary.record(study, settings, parent, confirmed, winner, tested, verdict))
+    print(summary.record(study, plan, parent, confirmed, tested, verdict))
 
 
 def _claim(study: optuna.Study, settled: int) -> str:
@@ -85,59 +89,98 @@ def _claim(study: optuna.Study, settled: int) -> str:
     return "" if stays == here else stays
 
 
-def finalists(study: optuna.Study, count: int = FINALISTS) -> list[FrozenTrial]:
-    """The finished trials with the best validation accuracy, each setting once, best first."""
+def finalists(study: optuna.Study, count: int = ROUNDS[0]) -> list[FrozenTrial]:
+    """The finished trials with the best values, each setting once, best first."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ranked = sorted(finished, key=lambda t: (-(t.value or 0.0), t.number))
+    ranked = sorted(finished, key=lambda t: (-_gain(study, t.value or 0.0), t.number))
     distinct = {tuple(sorted(t.params.items())): t for t in reversed(ranked)}
     return [t for t in ranked if t in distinct.values()][:count]
 
 
-def choose(confirmed: list[Finalist]) -> Finalist:
-    """The best by mean validation accuracy; of equals the one found first."""
-    return max(confirmed, key=lambda finalist: (finalist.mean, -finalist.trial.number))
+def ranked(study: optuna.Study, confirmed: Sequence[Finalist]) -> list[Finalist]:
+    """Finalists by the number of seeds that they were trained on, then by their mean, best first.
+
+    Those that left the race earlier come later. Of equals the one found first is first.
+    """
+    return sorted(
+        confirmed, key=lambda f: (-len(f.confirmed), -_gain(study, f.mean), f.trial.number)
+    )
 
 
-def _confirm(
+def _gain(study: optuna.Study, value: float) -> float:
+    """`value`, higher for better."""
+    return value if study.direction == optuna.study.StudyDirection.MAXIMIZE else -value
+
+
+def seconds_needed(study: optuna.Study, plan: Plan) -> float:
+    """Seconds without which no trial begins, by the longest of the trials so far.
+
+    They are for the trial, one round of confirmation, the winner's training and its evaluation.
+    """
+    if not plan.settings.timeout:
+        return 0.0
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    longest = max((t.duration.total_seconds() for t in finished if t.duration), default=0.0)
+    rounds = -(-min(ROUNDS[0], len(finished)) // plan.settings.workers)
+    return longest * (rounds + 2) + OTHER_SECONDS
+
+
+def _race(
     study: optuna.Study,
-    settings: SearchSettings,
-    data: str,
+    plan: Plan,
     parent: Run,
-    best: list[FrozenTrial],
+    best: Sequence[FrozenTrial],
+    deadline: Deadline,
 ) -> list[Finalist]:
-    """Train each of the best settings on seeds that no trial had."""
-    base = [trial.trial_settings(settings, data, t.params) for t in best]
-    seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm)
-    jobs = [
-        (t.number, replace(training, seed=seed))
-        for t, training in zip(best, base, strict=True)
-        for seed in seeds
-    ]
-    work = partial(_confirm_one, study, parent)
-    values = iter(job.side_by_side(settings.workers, work, jobs))
-    return [
-        Finalist(t, training, [next(values) for _ in seeds])
-        for t, training in zip(best, base, strict=True)
-    ]
+    """Train the best settings on fresh seeds, fewer on each; returns all finalists, ranked.
+
+    The best six by one seed each are often not the best by their means. A round that would take
+    the command beyond its deadline is left out.
+    """
+    settings = plan.settings
+    racing = [Finalist(t, plan.training(t.params), []) for t in best]
+    left: list[Finalist] = []
+    for number in range(settings.confirm):
+        count = ROUNDS[min(number, len(ROUNDS) - 1)]
+        left, racing = [*left, *racing[count:]], racing[:count]
+        longest = max(t.duration.total_seconds() if t.duration else 0.0 for t in best)
+        rounds = -(-len(racing) // settings.workers)
+        if number and deadline.is_over(reserve=longest * (rounds + 1) + OTHER_SECONDS):
+            print(f"no time to confirm on more than {number} of {settings.confirm} seeds")
+            break
+        seed = settings.seed + 1 + number
+        print(f"confirming the best {len(racing)} settings on seed {seed}")
+        jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
+        work = partial(_confirm_one, study, parent)
+        values = job.side_by_side(settings.workers, work, jobs)
+        racing = ranked(
+            study,
+            [
+                replace(f, confirmed=[*f.confirmed, value])
+                for f, value in zip(racing, values, strict=True)
+            ],
+        )
+    return ranked(study, [*racing, *left])
 
 
 def _confirm_one(
     study: optuna.Study, parent: Run, one: tuple[int, TrainSettings], stop: threading.Event
 ) -> float:
+    """The value of one setting on one fresh seed; the worst one if it could not be trained."""
     number, training = one
-    done = queries.on_record("confirm", training, study.user_attrs["digest"], parent.id)
-    if done:
-        return done.data.metrics["best_val_accuracy"]
+    metric = f"best_val_{training.monitor}"
+    if done := queries.on_record("confirm", training, study.user_attrs["digest"], parent.id):
+        return done.data.metrics[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
     outcome = job.run(RUN_TRAINING, training, parent.id, "confirm", tags, stop=stop)
     if outcome.kind == "failed":
         print(f"trial {number} with seed {training.seed} failed: {outcome.text}")
-        return 0.0
+        return 0.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1e9
     return job.returned(outcome, f"trial {number} with seed {training.seed}")
 
 
 def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
-    """The run of the winner's training, the only one of a study whose model is kept."""
+    """The run of the winner's training, the only one of a study whose model is saved."""
     # Trained alone, so with every core: the command in the summary does the same.
     winner = replace(winner, threads=0)
     digest = study.user_attrs["digest"]

@@ -70,21 +70,22 @@ class Plan:
         settings = self.settings
         has_start = self.start or settings.network != "report"
         first = [self.space.complete({}, self.base)] if has_start else []
-        if self.start and not self.space.contains(first[0]):
-            raise InputError(
-                f"start={settings.start}: {self._outside(first[0])}; widen the space, or leave it out"
-            )
+        self._check_start()
         grid = report_grid.points(settings.grid, settings.epochs)
         whole = [*first, *(self.space.complete(point, self.base) for point in grid)]
         return [p for k, p in enumerate(whole) if p not in whole[:k] and self.space.contains(p)]
 
-    def _outside(self, point: Point) -> str:
+    def _check_start(self) -> None:
         outside = [
             f"{name}={value}"
-            for name, value in point.items()
-            if not self.space.contains_value(name, value)
+            for name, value in self.start.items()
+            if name in self.space.bounds and not self.space.contains_value(name, value)
         ]
-        return f"{', '.join(outside)} lies outside the search space"
+        if outside:
+            raise InputError(
+                f"start={self.settings.start}: {', '.join(outside)} is outside the search space; "
+                "widen it"
+            )
 
 
 def starting_values(settings: SearchSettings) -> Point:

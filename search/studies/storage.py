@@ -87,6 +87,19 @@ def count(study: optuna.Study) -> Count:
     return Count(len(settled), len(running))
 
 
+def ended_early(study: optuna.Study, target: float | None, stop_after: int) -> bool:
+    """Whether `target` was reached, or `stop_after` trials (0: off) brought no better best."""
+    sign = 1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+    if not finished:
+        return False
+    best = max(finished, key=lambda t: (sign * (t.value or 0.0), -t.number))
+    reached = target is not None and sign * (best.value or 0.0) >= sign * target
+    since = sum(t.number > best.number and t.state != TrialState.FAIL for t in trials)
+    return reached or 0 < stop_after <= since
+
+
 def retry_history(trial: FrozenTrial) -> list[int]:
     """Numbers of the killed trials that this one repeats."""
     return RetryHeartbeatStaleTrialCallback.retry_history(trial)

@@ -16,10 +16,10 @@ from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods.samplers import rungs
-from search.methods.space import most_small_epochs
 from search.settings import SearchSettings
 from search.studies import plots
-from search.studies.results import Finalist, Verdict
+from search.studies.plan import Plan
+from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.storage import retry_history
 
 FEWEST = 4
@@ -51,14 +51,14 @@ def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def record_study(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
+def record_study(study: optuna.Study, plan: Plan, parent: Run) -> None:
     """Log trials.csv and the pictures of the trials so far."""
     trials = study.get_trials(deepcopy=False)
     table = trials_table(trials)
     parent.log_text(table.to_csv(index=False), "trials.csv")
     curves = {trial.number: trial.intermediate_values for trial in trials}
-    judged = settings.pruner == "halving"
-    marks = rungs(settings.epochs, most_small_epochs(settings)) if judged else []
+    settings = plan.settings
+    marks = rungs(settings.epochs, plan.most_small_epochs) if settings.pruner == "halving" else []
     shares = importance(study)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -83,19 +83,21 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 def record(
     study: optuna.Study,
-    settings: SearchSettings,
+    plan: Plan,
     parent: Run,
     confirmed: Sequence[Finalist],
-    winner: Finalist,
     tested: str,
     verdict: Verdict,
 ) -> str:
-    """Log summary.md and return it."""
+    """Log summary.md and return it; `confirmed` are the finalists, ranked."""
+    settings, winner = plan.settings, confirmed[0]
+    name = settings.objective
     table = trials_table(study.get_trials(deepcopy=False))
     m = queries.headline(tested)
     finalists = "\n".join(
-        f"| {f.trial.number} | {f.mean:.1%} | {', '.join(f'{v:.1%}' for v in f.confirmed)} "
-        f"| {f.trial.value:.1%} | {_words(f.trial.params)} |"
+        f"| {f.trial.number} | {shown(f.mean, name)} "
+        f"| {', '.join(shown(v, name) for v in f.confirmed)} "
+        f"| {shown(f.trial.value or 0.0, name)} | {_words(f.trial.params)} |"
         for f in confirmed
     )
     text = f"""# Study {study.study_name}
@@ -104,8 +106,10 @@ Best settings, trial {winner.trial.number}:
 
     {train_command(winner.settings)}
 
-Validation accuracy {winner.mean:.1%}, mean of {len(winner.confirmed)} seeds that the search had not
-used. Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1%} to
+Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
+had not used. {_uncertainty(study, confirmed)}
+
+Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1%} to
 {m["test_accuracy_high"]:.1%}), measured once, after the choice. Registered as version
 {verdict.version} of the model `emotion`, alias `{verdict.alias}`. {verdict.reason}
 
@@ -127,6 +131,21 @@ The value in the search is the best of many, so it flatters. The mean over fresh
 """
     parent.log_text(text, "summary.md")
     return text
+
+
+def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
+    """A sentence on the finalists that are not significantly worse, and the cheapest of them."""
+    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0)
+    others = not_worse(confirmed, winner, faces)
+    if not others:
+        return "The other finalists are significantly worse."
+    numbers = ", ".join(str(other.trial.number) for other in others)
+    cheapest = min([winner, *others], key=lambda f: f.seconds)
+    saved = winner.seconds / cheapest.seconds if cheapest.seconds else 1.0
+    cheaper = ""
+    if cheapest is not winner and saved > 1.1:
+        cheaper = f" Trial {cheapest.trial.number} is {saved:.1f} times as fast to train."
+    return f"It does not differ significantly from trial {numbers}.{cheaper}"
 
 
 def train_command(settings: TrainSettings) -> str:
