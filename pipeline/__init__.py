@@ -15,6 +15,7 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 # oneDNN's convolutions: TensorFlow takes them by itself only on processors with AVX-512 VNNI or
 # later, and without them trains at less than half the speed (DECISIONS.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
