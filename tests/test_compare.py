@@ -98,12 +98,12 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not(
     # Train runs and evaluate runs are both taken.
     run_id = compare(CompareSettings(",".join([good, evaluated[1], bad])))
     said = capsys.readouterr().out
-    assert "A and B can't be told apart" in said
+    assert "A and B show no significant difference" in said
     assert "A is better than C, by 28.6 points" in said
     assert "lr=0.001" in said
     assert "epochs" not in said, "settings that are the same are left out"
     page = page_of(run_id)
-    assert "can't be told apart" in page
+    assert "no significant difference" in page
     assert "A is better" in page
     assert "src=" not in page
     assert "href=" not in page, "the page needs nothing beside it"
@@ -160,7 +160,7 @@ def test_what_a_network_may_have_learnt_before_is_said(
         record_evaluation(trained[1], 50, learnt_all_known=False),
     ]
     run_id = compare(CompareSettings(",".join(runs)))
-    warning = "Not all faces that B learnt are known: some may be among these."
+    warning = "Not all training faces of B are known: some may be among these."
     assert warning in capsys.readouterr().out
     assert warning in page_of(run_id)
 
@@ -212,7 +212,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
         tested = record_evaluation(run_id, wrong)
         verdicts.append(champion.register(run_id, tested, "none", parent))
     assert [v.alias for v in verdicts] == ["champion", "challenger", "champion", "challenger"]
-    assert "can't be told apart" in verdicts[1].reason
+    assert "no significant difference" in verdicts[1].reason
     assert "It beats version 1" in verdicts[2].reason
     assert "The champion is better" in verdicts[3].reason
     client = MlflowClient()

@@ -60,7 +60,7 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
         f"McNemar p = {p:.2g}."
     )
     if p >= SIGNIFICANT:
-        return CHALLENGER, f"It can't be told apart from the champion, {figures}"
+        return CHALLENGER, f"It shows no significant difference from the champion, {figures}"
     if only_new > only_old:
         return CHAMPION, f"It beats version {present.version}, the champion before: {figures}"
     return CHALLENGER, f"The champion is better: {figures}"
