@@ -55,7 +55,7 @@ class Method:
 
 METHODS = {
     "ours": Method(
-        lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials)),
+        lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials), {}),
         lambda: make_pruner("halving", EPOCHS),
         full_length=True,
     ),

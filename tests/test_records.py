@@ -35,7 +35,7 @@ from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, r
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.ingest import ingest
 from pipeline.steps.train import train
-from search.jobs.tasks import train_whole
+from search.jobs.tasks import train_child
 from search.settings import GridSettings, SearchSettings
 
 QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
@@ -187,12 +187,12 @@ def test_a_run_that_others_work_on_is_left_to_them(store: Path) -> None:
             raise TrainingError("this one's trouble")
         assert get(run.id).info.status == "RUNNING"
         assert get(run.id).data.tags["process"] == name
-        tracking.mend_dead_runs()
+        tracking.end_dead_runs()
         assert get(run.id).info.status == "RUNNING"
     finally:
         other.kill()
         other.wait()
-    tracking.mend_dead_runs()
+    tracking.end_dead_runs()
     assert get(run.id).info.status == "FAILED"
 
 
@@ -312,10 +312,10 @@ def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None
     with mlflow.start_run() as run:
         mlflow.set_tags({"step": "train", "dataset_digest": "abc"})
         mlflow.log_params({k: v for k, v in asdict(settings).items() if k != "keep"})
-    found = queries.on_record("train", settings, "abc")
+    found = queries.finished_run("train", settings, "abc")
     assert found is not None
     assert found.info.run_id == run.info.run_id
-    assert queries.on_record("train", replace(settings, keep_epoch="last"), "abc") is None
+    assert queries.finished_run("train", replace(settings, keep_epoch="last"), "abc") is None
 
 
 def stop_after_an_epoch(settings: TrainSettings) -> str:
@@ -349,7 +349,7 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     elsewhere = Path(data).rename(store / "elsewhere")
     same = quick(str(elsewhere), epochs=12, patience=0)
     with tracking.record("grid", GridSettings()) as parent:
-        resumed = train_whole(lambda message: None, same, parent.id, dataset.digest)
+        resumed = train_child(lambda message: None, same, parent.id, dataset.digest)
     assert get(resumed).data.params["resume"] == stopped
     assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 12
     again_elsewhere = elsewhere.rename(store / "again elsewhere")
@@ -400,7 +400,7 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     resumed = train(TrainSettings(resume=stopped, init_from=str(file)))
     assert get(resumed).data.params["start"] == str(file)
     evaluate(EvaluateSettings(resumed))
-    assert "not all faces that this network has learnt are known" in capsys.readouterr().out
+    assert "not all training faces of this network are known" in capsys.readouterr().out
 
 
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(

@@ -139,7 +139,7 @@ def test_an_interruption_that_keras_swallows_or_makes_another_error_of_is_one(
 def test_an_interruption_waits_until_a_write_is_done() -> None:
     written = False
     with signals.interruptible(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with signals.shielded():
+        with signals.defer_interrupts():
             signal.raise_signal(signal.SIGINT)
             written = True
         raise AssertionError("the interruption was lost")

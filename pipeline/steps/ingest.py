@@ -1,4 +1,4 @@
-"""Ingest: read faces, split them, and record them as a dataset."""
+"""Ingestion: reads faces, splits them, and records them as a dataset."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from pipeline.settings import IngestSettings
 
 
 def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
-    """Record a dataset and return its run's id; of a source that can't be used nothing is kept."""
+    """Record a dataset and return its run's id. Raises InputError before a run is started."""
     faces = sources.read(settings.source, settings.seed)
     made = splitting.assemble(
         faces,
@@ -29,7 +29,7 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
         run.log_file(plots.classes(made.about["counts"], folder / "classes.png"))
         run.log_file(plots.faces(made.images, made.labels, folder / "faces.png"))
     if settings.validation != IngestSettings.validation and (made.split == faces.split).all():
-        print(f"validation={settings.validation} changes nothing: the source's own split was kept")
+        print(f"validation={settings.validation} changes nothing: the source's own split is used")
     print(dataset.table(made).to_string(), dataset.copies_text(made), sep="\n")
     print(f"ingest run {run.id}, dataset digest {made.digest}")
     return run.id

@@ -75,13 +75,14 @@ def _class_rows(candidates: Sequence[Candidate]) -> list[tuple[str, int, list[tu
     Holm's correction covers all classes and candidates.
     """
     labels = candidates[0].predictions.labels
-    right = [candidate.predictions.right for candidate in candidates]
+    correct = [candidate.predictions.correct for candidate in candidates]
     masks = {name: labels == name for name in CLASSES if (labels == name).any()}
-    p_values = [mcnemar(right[0][m], other[m])[2] for m in masks.values() for other in right[1:]]
+    pairs = [(correct[0][m], other[m]) for m in masks.values() for other in correct[1:]]
+    p_values = [mcnemar(*pair)[2] for pair in pairs]
     corrected = iter(holm(p_values))
     rows = []
     for name, mask in masks.items():
-        recalls = [float(of_candidate[mask].mean()) for of_candidate in right]
+        recalls = [float(of_candidate[mask].mean()) for of_candidate in correct]
         cells = [(recalls[0], "same")]
         for recall in recalls[1:]:
             verdict = "better" if recall > recalls[0] else "worse"

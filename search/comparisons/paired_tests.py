@@ -28,17 +28,17 @@ class Predictions:
     unseen: NDArray[np.bool_]
 
     @property
-    def right(self) -> NDArray[np.bool_]:
+    def correct(self) -> NDArray[np.bool_]:
         return self.labels == self.predicted
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.mean())
+        return float(self.correct.mean())
 
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % confidence interval of the accuracy."""
-        return metrics.accuracy_interval(int(self.right.sum()), len(self.right))
+        return metrics.accuracy_interval(int(self.correct.sum()), len(self.correct))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Pair:
 def every_pair(predictions: Sequence[Predictions]) -> list[Pair]:
     """McNemar's test of every pair, with Holm's correction for their number."""
     found = [
-        (i, j, *metrics.mcnemar(predictions[i].right, predictions[j].right))
+        (i, j, *metrics.mcnemar(predictions[i].correct, predictions[j].correct))
         for i, j in combinations(range(len(predictions)), 2)
     ]
     corrected = metrics.holm([p for *_, p in found])

@@ -1,4 +1,4 @@
-"""Search spaces: what a search may vary, and within which bounds."""
+"""Search spaces: the settings that a search varies, and their ranges."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,71 +22,72 @@ from search.settings import SearchSettings
 Space = dict[str, BaseDistribution]
 Point = dict[str, Any]
 """Values by the names of `pipeline.settings.Hyperparameters`."""
-SHORTEST = 5
-"""The shortest trial has a fifth of the most epochs; the report's shortest has 30 of its 75."""
+EPOCHS_RATIO = 5
+"""Ratio of the largest to the smallest number of epochs; in the report it is 75 to 30."""
 NARROW = ("batch_size", "lr", "optimizer", "momentum")
 NARROW_OPTIMIZERS = ("adam", "sgd", "momentum")
 
 
 def make_space(settings: SearchSettings) -> Space:
-    """Bounds of a search by the settings' names, for trials of up to `settings.epochs` epochs."""
+    """Search space of `settings`, by the settings' names, for trials of up to `epochs` epochs."""
     return dict(registry.load(settings.space, SPACES, "space")(settings))
 
 
 def narrow(settings: SearchSettings) -> Space:
-    """Batch size, learning rate, optimizer and epochs, with the report's grid inside."""
-    lines = {name: Hyperparameters.fields()[name].setting.search for name in NARROW}
-    return _epochs(settings) | _space(settings, lines | {"optimizer": NARROW_OPTIMIZERS})
+    """Batch size, learning rate, optimizer and epochs; it contains the report's grid."""
+    ranges = {name: Hyperparameters.fields()[name].setting.search for name in NARROW}
+    return _epochs(settings) | _space(settings, ranges | {"optimizer": NARROW_OPTIMIZERS})
 
 
 def wide(settings: SearchSettings) -> Space:
     """Every setting that has a search range, with the network's width around `settings.width`.
 
-    L2 is for the report's network alone, since weight decay does the same elsewhere; the image size
-    is for networks that take any.
+    L2 is varied only for the report's network, since weight decay has the same effect for others;
+    the image size only for networks that take images of any size.
     """
-    lines = {name: field.setting.search for name, field in Hyperparameters.fields().items()}
+    ranges = {name: field.setting.search for name, field in Hyperparameters.fields().items()}
     any_size = settings.network in NETWORKS and NETWORKS[settings.network].any_size
     for name in ("l2",) if any_size else ("image_size", "resize_at"):
-        del lines[name]
+        del ranges[name]
     width = Range(max(0.05, settings.width / 2), min(8.0, settings.width * 2), log=True)
-    return _epochs(settings) | _space(settings, lines | {"width": width})
+    return _epochs(settings) | _space(settings, ranges | {"width": width})
 
 
 def _epochs(settings: SearchSettings) -> Space:
-    return {"epochs": IntDistribution(max(1, settings.epochs // SHORTEST), settings.epochs)}
+    return {"epochs": IntDistribution(max(1, settings.epochs // EPOCHS_RATIO), settings.epochs)}
 
 
-def _space(settings: SearchSettings, lines: Mapping[str, Range | tuple[Any, ...] | None]) -> Space:
-    """Optuna's distributions of the `lines` that have a range, with the recipe's optimizer."""
+def _space(settings: SearchSettings, ranges: Mapping[str, Range | tuple[Any, ...] | None]) -> Space:
+    """Optuna's distributions of `ranges`, without None, and with the recipe's optimizer."""
     space: Space = {}
     own = recipe(Hyperparameters, settings.network).optimizer
-    for name, line in lines.items():
-        if isinstance(line, Range):
-            is_whole = Hyperparameters.fields()[name].plain_type is int
-            kind: Any = IntDistribution if is_whole else FloatDistribution
-            space[name] = kind(line.low, line.high, log=line.log)
-        elif line:
-            added = (own,) if name == "optimizer" and own not in line else ()
-            space[name] = CategoricalDistribution((*line, *added))
+    for name, values in ranges.items():
+        if isinstance(values, Range):
+            is_integer = Hyperparameters.fields()[name].plain_type is int
+            kind: Any = IntDistribution if is_integer else FloatDistribution
+            space[name] = kind(values.low, values.high, log=values.log)
+        elif values:
+            added = (own,) if name == "optimizer" and own not in values else ()
+            space[name] = CategoricalDistribution((*values, *added))
     return space
 
 
-def most_small_epochs(settings: SearchSettings) -> int:
-    """The most epochs at a smaller image size that a trial may have."""
-    whole = replace(recipe(Hyperparameters, settings.network), epochs=settings.epochs)
+def max_small_epochs(settings: SearchSettings) -> int:
+    """Largest number of epochs at a smaller image size of any trial."""
+    longest = replace(recipe(Hyperparameters, settings.network), epochs=settings.epochs)
     resize_at = make_space(settings).get("resize_at")
     if isinstance(resize_at, FloatDistribution):
-        whole = replace(whole, image_size=min(SIDE - 1, whole.image_size), resize_at=resize_at.high)
-    return whole.small_epochs
+        image_size = min(SIDE - 1, longest.image_size)
+        longest = replace(longest, image_size=image_size, resize_at=resize_at.high)
+    return longest.small_epochs
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Point:
-    """A value for every parameter that applies: the trial's own, or from the study's sampler.
+    """Values of all parameters that apply: those enqueued with the trial, or from the sampler.
 
-    A proposal of the sampler has the most epochs. With a constant learning rate a long training
-    holds every shorter one, so the pruner and the best epoch find the length for nothing
-    (DECISIONS.md has what guessing it costs).
+    The sampler does not vary the epochs, which are the largest number. With a constant learning
+    rate a long training contains every shorter one, so pruning and the best epoch determine the
+    length without further trials (measured in DECISIONS.md).
     """
     own = trial.study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params", {})
     point: Point = {}
@@ -100,22 +101,22 @@ def suggest(trial: optuna.Trial, space: Space) -> Point:
 
 
 def complete(point: Point, space: Space, base: Hyperparameters) -> Point:
-    """A point of the whole space: the values of `point`, and beyond them those of `base`."""
+    """`point` with all parameters of `space` that apply; missing values come from `base`."""
     values = {name: point.get(name, getattr(base, name)) for name in space}
     return {name: value for name, value in values.items() if _applies(name, values)}
 
 
 def is_inside(point: Point, space: Space) -> bool:
-    """Whether `point` gives every parameter that applies, and no other, each within its bounds.
+    """Whether `point` has exactly the parameters that apply, each within its bounds.
 
-    Optuna's enqueue_trial would take a misspelt name, or a value out of bounds, without a word.
+    Optuna's enqueue_trial accepts unknown names and values out of bounds without an error.
     """
     expected = {name for name in space if _applies(name, point)}
     return point.keys() == expected and all(_contains(space[n], v) for n, v in point.items())
 
 
 def _applies(name: str, point: Point) -> bool:
-    """Whether a setting has an effect beside the values of `point` (`when` of its line)."""
+    """Whether a setting has an effect with the other values of `point` (`Setting.when`)."""
     field = Hyperparameters.fields().get(name)
     when = field.setting.when if field else None
     return when is None or when[0] not in point or point[when[0]] == when[1]
@@ -129,7 +130,7 @@ def _suggest(trial: optuna.Trial, name: str, bounds: BaseDistribution) -> Any:
             return trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
         case CategoricalDistribution():
             return trial.suggest_categorical(name, bounds.choices)
-    raise TypeError(f"{name}: no bounds that can be drawn from: {bounds}")
+    raise TypeError(f"{name}: unknown distribution {bounds}")
 
 
 def _contains(bounds: BaseDistribution, value: Any) -> bool:

@@ -10,9 +10,9 @@ from pipeline.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial among the best, and the validation accuracy of its settings on fresh seeds.
+    """A trial among the best, and the validation accuracies of its settings on new seeds.
 
-    A seed on which they could not be trained counts 0: a winner is trained once more.
+    A seed whose training failed counts 0, since the winner is trained again.
     """
 
     trial: FrozenTrial
@@ -26,7 +26,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The alias that a model got, and why, in a sentence."""
+    """Version and alias of a registered model, and the reason for the alias, a sentence."""
 
     version: str
     alias: str

@@ -1,4 +1,4 @@
-"""Study: open it, run its workers, finish it."""
+"""Study: creation, workers, and the call of the final phase."""
 
 import threading
 import time
@@ -19,18 +19,18 @@ from pipeline.steps.data import dataset_address
 from search.grids import report_grid
 from search.jobs import CHECK_DEVICE, job
 from search.methods.samplers import make_pruner, make_sampler, sampler_seed, silence_optuna
-from search.methods.space import Point, complete, is_inside, make_space, most_small_epochs, suggest
+from search.methods.space import Point, complete, is_inside, make_space, max_small_epochs, suggest
 from search.settings import SearchSettings
 from search.studies import finalize, storage, trial
 
 FIXED = ("network", "width", "epochs", "max_train_faces", "space", "seed")
-"""Settings that a study keeps: with others its trials would not compare."""
+"""Settings that can't change within a study, since its trials would not be comparable."""
 WAIT = 2.0
-"""Seconds between two checks whether a trial that runs elsewhere has to be repeated."""
+"""Seconds between two checks whether a trial that runs elsewhere has to be retried."""
 
 
 def search(settings: SearchSettings) -> str:
-    """Run a study, or go on with it, to its end; returns the id of its run."""
+    """Start or continue a study and run it to its end; returns the id of its run."""
     queries.use_store()
     with ExitStack() as opening:
         opening.enter_context(storage.lock(settings.storage))
@@ -38,55 +38,58 @@ def search(settings: SearchSettings) -> str:
         study = open_study(settings, database)
         if known := study.user_attrs.get("parent"):
             queries.get(known, "study")
-        tracking.give_up_joining(known)
+        tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
             data = prepare(study, settings, parent)
             opening.close()
-            job.alone(CHECK_DEVICE, "auto", what="this computer")
+            job.run_single(CHECK_DEVICE, "auto", name="this computer")
             workers = [
                 Worker(number, settings, data, database, parent.id)
                 for number in range(settings.workers)
             ]
             try:
-                job.side_by_side(settings.workers, Worker.run, workers)
+                job.run_parallel(settings.workers, Worker.run, workers)
             except StorageInternalError as error:
-                raise storage.no_answer(settings.storage, error) from error
+                raise storage.unreachable(settings.storage, error) from error
             with storage.lock(settings.storage, ".end"):
                 finalize.finish(study, settings, data, parent)
     return parent.id
 
 
 def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
-    """The study by its name, made if there is none. Raises InputError if it was begun otherwise."""
+    """Load the study by its name, created if there is none.
+
+    Raises InputError if a setting of `FIXED` differs from the study's.
+    """
     silence_optuna()
     study = optuna.create_study(
         storage=database, study_name=settings.study, direction="maximize", load_if_exists=True
     )
-    begun = study.user_attrs.get("settings", {})
+    recorded = study.user_attrs.get("settings", {})
     for name in FIXED:
-        if name in begun and begun[name] != getattr(settings, name):
+        if name in recorded and recorded[name] != getattr(settings, name):
             raise InputError(
                 f"{name}={getattr(settings, name)}: the study {settings.study} was begun with "
-                f"{name}={begun[name]}; give that, or another study="
+                f"{name}={recorded[name]}; give that, or another study="
             )
     return study
 
 
 def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
-    """Give a new study its dataset and its settings; returns the dataset's address.
+    """Record dataset and settings of a new study, or check them; returns the dataset's address.
 
-    Another command, or machine, may have the same faces at another address.
+    The address may differ between commands and machines, but not the digest. Raises InputError.
     """
-    begun = "parent" in study.user_attrs
-    data = study.user_attrs["data"] if begun and settings.data == LATEST else settings.data
+    exists = "parent" in study.user_attrs
+    data = study.user_attrs["data"] if exists and settings.data == LATEST else settings.data
     address = dataset_address(data, parent)
     faces = dataset.load_without_test(addresses.dataset_folder(address))
-    if begun and faces.digest != study.user_attrs["digest"]:
+    if exists and faces.digest != study.user_attrs["digest"]:
         raise InputError(
             f"data={settings.data}: the study {settings.study} was begun on another dataset "
             f"(digest {study.user_attrs['digest']}, not {faces.digest}); give another study="
         )
-    if begun:
+    if exists:
         return address
     dataset.require_test(faces, address)
     splitting.subsample(faces, settings.max_train_faces, settings.seed)  # raises if too few
@@ -99,32 +102,32 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
 
 
 def first_points(settings: SearchSettings) -> list[Point]:
-    """The points that are tried before any proposal: the network's recipe and the report's grid.
+    """Points that are tried before the sampler's: the network's recipe and the report's grid.
 
-    Those that lie outside a space of the user's are left out.
+    Points outside the search space are left out.
     """
     space = make_space(settings)
     base = trial.trial_settings(settings, settings.data, {"epochs": settings.epochs})
     points: list[Point] = [] if settings.network == "report" else [{}]
     points += report_grid.points(settings.grid, settings.epochs)
-    whole = [complete(point, space, base) for point in points]
-    return [p for k, p in enumerate(whole) if p not in whole[:k] and is_inside(p, space)]
+    points = [complete(point, space, base) for point in points]
+    return [p for k, p in enumerate(points) if p not in points[:k] and is_inside(p, space)]
 
 
 @dataclass
 class Worker:
-    """A thread of a study: it takes one trial after another until the study has enough."""
+    """A thread of a study, which runs one trial after another until the study has enough."""
 
     number: int
     settings: SearchSettings
     data: str
     database: RDBStorage
     parent_id: str
-    began: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.space = make_space(self.settings)
-        small_epochs = most_small_epochs(self.settings)
+        small_epochs = max_small_epochs(self.settings)
         self.study = optuna.load_study(
             study_name=self.settings.study,
             storage=self.database,
@@ -132,45 +135,48 @@ class Worker:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Take trials until the study has enough, time is up, or `stop` is set.
+        """Run trials until the study has enough, the timeout is over, or `stop` is set.
 
-        Raises InputError for an environment error, such as a dataset that is gone.
+        Raises InputError for an environment error, such as a missing dataset.
         """
-        while not stop.is_set() and not 0 < self.settings.timeout <= time.monotonic() - self.began:
+        while not stop.is_set() and not 0 < self.settings.timeout <= time.monotonic() - self.start:
             with storage.lock(self.settings.storage):
                 if self.has_enough():
                     return
-                taken = self.take()
-            if taken is None:
+                next_trial = self.take()
+            if next_trial is None:
                 stop.wait(WAIT)
             else:
-                self.train(*taken, stop=stop)
+                self.train(*next_trial, stop=stop)
 
     def has_enough(self) -> bool:
-        """Whether all trials of the study have ended; hold the lock."""
+        """Whether all trials of the study are done. The caller holds the lock."""
         storage.fail_dead_trials(self.study)
         count = storage.count(self.study)
-        return count.settled >= self.settings.trials and not count.running
+        return count.n_done >= self.settings.trials and not count.running
 
     def take(self) -> tuple[optuna.Trial, Point] | None:
-        """The next trial and its point; None while running trials may fail. Hold the lock."""
+        """Take the next trial and its point. The caller holds the lock.
+
+        None if the running trials suffice; one of them may still fail.
+        """
         count = storage.count(self.study)
-        if count.settled + count.running >= self.settings.trials:
+        if count.n_done + count.running >= self.settings.trials:
             return None
         first = first_points(self.settings)
         self.enqueue_next(first)
         trials = len(self.study.get_trials(deepcopy=False))
         seed = sampler_seed(self.settings.seed, trials)
         self.study.sampler = make_sampler(self.settings.sampler, seed, first[0] if first else {})
-        taken = self.study.ask()
-        taken.set_user_attr("process", process.this_process())
-        taken.set_user_attr("worker", self.number)
-        return taken, suggest(taken, self.space)
+        current = self.study.ask()
+        current.set_user_attr("process", process.this_process())
+        current.set_user_attr("worker", self.number)
+        return current, suggest(current, self.space)
 
     def enqueue_next(self, points: list[Point]) -> None:
-        """Enqueue the first of `points` that was not tried, unless a trial waits to be repeated.
+        """Enqueue the first of `points` that was not tried, unless a retry is waiting.
 
-        One at a time: Optuna takes waiting trials in their order, and a repeat must not wait behind
+        One at a time, because Optuna takes waiting trials in order: a retry must not wait behind
         points for which the study may have no trials left.
         """
         trials = self.study.get_trials(deepcopy=False)
@@ -179,37 +185,42 @@ class Worker:
         if untried and not any(trial.state == TrialState.WAITING for trial in trials):
             self.study.enqueue_trial(untried[0])
 
-    def train(self, taken: optuna.Trial, point: Point, *, stop: threading.Event) -> None:
-        """Train a trial and tell the study how it ended."""
-        beat = storage.heartbeat(self.database, taken)
+    def train(self, current: optuna.Trial, point: Point, *, stop: threading.Event) -> None:
+        """Train a trial, and record its outcome in the study."""
+        heartbeat = storage.make_heartbeat(self.database, current)
         training = trial.trial_settings(self.settings, self.data, point)
         try:
             outcome = trial.run(
-                taken, training, self.parent_id, self.settings.epochs, beat=beat, stop=stop
+                current,
+                training,
+                self.parent_id,
+                self.settings.epochs,
+                heartbeat=heartbeat,
+                stop=stop,
             )
         except UpdateFinishedTrialError:
-            print(f"trial {taken.number} was taken over by another worker")
+            print(f"trial {current.number} was taken over by another worker")
             return
-        self.settle(taken, outcome)
+        self.tell(current, outcome)
         if outcome.kind == "refused":
             raise InputError(outcome.text)
-        print(self._line(taken.number), flush=True)
+        print(self._line(current.number), flush=True)
 
-    def settle(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
-        """Tell the study how a trial ended. One that could not end by itself is tried again."""
+    def tell(self, current: optuna.Trial, outcome: job.Outcome) -> None:
+        """Record a trial's outcome in the study; one that could not end by itself is retried."""
         if outcome.text and outcome.kind != "pruned":
-            taken.set_user_attr("error", outcome.text)
+            current.set_user_attr("error", outcome.text)
         match outcome.kind:
             case "returned":
-                self.study.tell(taken, outcome.value, skip_if_finished=True)
+                self.study.tell(current, outcome.value, skip_if_finished=True)
             case "pruned":
-                self.study.tell(taken, state=TrialState.PRUNED, skip_if_finished=True)
+                self.study.tell(current, state=TrialState.PRUNED, skip_if_finished=True)
             case "failed":
-                self.study.tell(taken, state=TrialState.FAIL, skip_if_finished=True)
+                self.study.tell(current, state=TrialState.FAIL, skip_if_finished=True)
             case "killed":
-                storage.fail_and_retry(self.study, taken.number, outcome.text)
+                storage.fail_and_retry(self.study, current.number, outcome.text)
             case "interrupted" | "refused":
-                storage.fail_and_retry(self.study, taken.number, outcome.text, was_killed=False)
+                storage.fail_and_retry(self.study, current.number, outcome.text, was_killed=False)
 
     def _line(self, number: int) -> str:
         ended = self.study.trials[number]

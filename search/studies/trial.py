@@ -1,4 +1,4 @@
-"""A trial of a study: a training in a process of its own, watched by the study's pruner."""
+"""Trial of a study: a training in a child process, under the control of the study's pruner."""
 
 import threading
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from typing import Any
 import optuna
 
 from pipeline.settings import TrainSettings, recipe
-from search.jobs import RUN_TRAINING, job
+from search.jobs import TRAIN_TRIAL, job
 from search.settings import SearchSettings
 
 
 def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -> TrainSettings:
-    """What a trial trains: the network's recipe, the study's own settings, those of `point`."""
+    """Settings of a trial's training: the network's recipe, then the study's, then `point`."""
     return replace(
         recipe(TrainSettings, settings.network),
         **{
@@ -22,7 +22,7 @@ def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -
             "max_train_faces": settings.max_train_faces,
             "seed": settings.seed,
             "threads": job.threads_each(settings.workers),
-            "keep_epoch": "best",  # as the pruner judges; it finds the length (`space.suggest`)
+            "keep_epoch": "best",  # like the pruner; determines the length (`space.suggest`)
             **point,
         },
     )
@@ -31,44 +31,50 @@ def trial_settings(settings: SearchSettings, data: str, point: dict[str, Any]) -
 def run(
     trial: optuna.Trial,
     settings: TrainSettings,
-    parent: str,
-    most_epochs: int,
+    parent_id: str,
+    max_epochs: int,
     *,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
     stop: threading.Event,
 ) -> job.Outcome:
-    """Train a trial's settings as a child of the run `parent`; how that ended, with the best
-    val_accuracy as its value.
+    """Train a trial's settings as a child run; the outcome's value is the best val_accuracy.
 
-    No trial of the study has more than `most_epochs` epochs.
-    Its run's id goes onto the trial as `run`. Raises optuna's UpdateFinishedTrialError if another
-    worker has taken the trial over, since this one gave no sign of life for too long.
+    No trial of the study has more than `max_epochs` epochs. The id of the child run is recorded as
+    the trial's user attribute `run`. Raises optuna's UpdateFinishedTrialError if another worker has
+    taken over the trial because of missing heartbeats.
     """
 
-    def answer(message: Any) -> bool:
+    def on_message(message: Any) -> bool:
         match message:
             case ("run", run_id):
                 trial.set_user_attr("run", run_id)
             case ("epoch", epoch, val_accuracy):
-                trial.report(val_accuracy, comparable_epoch(settings, epoch, most_epochs))
-                # While faces are small, validation at full size says little (`image_size`); and a
-                # training at its last epoch has nothing left to save.
+                trial.report(val_accuracy, comparable_epoch(settings, epoch, max_epochs))
+                # No pruning while training images are smaller than validation images, nor after
+                # the last epoch, when nothing is left to save.
                 prune = epoch > settings.small_epochs and trial.should_prune()
                 return prune and epoch < settings.epochs
         return False
 
     tags = {"study": trial.study.study_name, "trial": trial.number}
     return job.run(
-        RUN_TRAINING, settings, parent, "trial", tags, answer=answer, beat=beat, stop=stop
+        TRAIN_TRIAL,
+        settings,
+        parent_id,
+        "trial",
+        tags,
+        on_message=on_message,
+        heartbeat=heartbeat,
+        stop=stop,
     )
 
 
-def comparable_epoch(settings: TrainSettings, epoch: int, most_epochs: int) -> int:
-    """The step at which the pruner compares a training after `epoch` (the first is 1).
+def comparable_epoch(settings: TrainSettings, epoch: int, max_epochs: int) -> int:
+    """Step at which the pruner compares a training after `epoch` (the first is 1).
 
-    With a constant learning rate that is the epoch itself. With a schedule, which a short training
-    runs through sooner than a long one, it is the same share of the longest training's epochs.
+    With a constant learning rate it is the epoch. With a schedule, which depends on the length of
+    the training, it is the same share of `max_epochs`.
     """
     if settings.schedule == "constant":
         return epoch
-    return round(epoch * most_epochs / settings.epochs)
+    return round(epoch * max_epochs / settings.epochs)
