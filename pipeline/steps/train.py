@@ -79,12 +79,12 @@ def fit_and_record(
 
     def record(epoch: int, logs: dict[str, float]) -> None:
         nonlocal recording
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             for call in (run.log_epoch, *on_epoch):
                 call(epoch, logs)
         finally:
-            recording += time.perf_counter() - began
+            recording += time.perf_counter() - start
 
     try:
         return fit(

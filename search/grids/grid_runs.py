@@ -56,7 +56,7 @@ def training_settings(settings: GridSettings, row: Setting, data: str) -> TrainS
 
 
 def _measure(
-    parent: str, digest: str, settings: TrainSettings, stop: threading.Event
+    parent_id: str, digest: str, settings: TrainSettings, stop: threading.Event
 ) -> str | None:
     """Id of the evaluate run of these settings on this dataset, created if there is none.
 
@@ -67,7 +67,7 @@ def _measure(
     if trained := queries.finished_run("train", settings, digest):
         run_id = trained.info.run_id
     else:
-        outcome = job.run(TRAIN_CHILD, settings, parent, digest, stop=stop)
+        outcome = job.run(TRAIN_CHILD, settings, parent_id, digest, stop=stop)
         if outcome.kind == "failed":
             print(f"{name} failed: {outcome.text}")
             return None
@@ -75,7 +75,7 @@ def _measure(
     if existing := queries.evaluation_of(run_id, dataset_digest=digest):
         return existing
     test = EvaluateSettings(run=run_id, data=settings.data)
-    outcome = job.run(EVALUATE_CHILD, test, parent, stop=stop)
+    outcome = job.run(EVALUATE_CHILD, test, parent_id, stop=stop)
     return job.value_of(outcome, name)
 
 

@@ -14,7 +14,7 @@ from search.jobs import job
 
 
 def train_trial(
-    send: job.Send, settings: TrainSettings, parent: str, step: str, tags: dict[str, Any]
+    send: job.Send, settings: TrainSettings, parent_id: str, step: str, tags: dict[str, Any]
 ) -> float:
     """Train for a trial, recorded without the model; returns the best validation accuracy."""
 
@@ -23,7 +23,7 @@ def train_trial(
             raise Pruned(f"pruned after epoch {epoch}")
 
     name = " ".join([step, *(str(tags[tag]) for tag in ("trial", "seed") if tag in tags)])
-    with tracking.record(step, settings, parent=tracking.Run(parent), name=name) as run:
+    with tracking.record(step, settings, parent=tracking.Run(parent_id), name=name) as run:
         run.tag(**tags)
         send(("run", run.id))
         result = fit_and_record(
@@ -37,19 +37,19 @@ def train_trial(
     return result.best_val_accuracy
 
 
-def train_child(send: job.Send, settings: TrainSettings, parent: str, digest: str) -> str:
-    """Train as a child run of `parent`, like `mlflow run . -e train`; returns the run's id.
+def train_child(send: job.Send, settings: TrainSettings, parent_id: str, digest: str) -> str:
+    """Train as a child run of `parent_id`, like `mlflow run . -e train`; returns the run's id.
 
     A stopped training with these settings on the dataset with this digest is resumed.
     """
     if stopped := queries.resumable_run(settings, digest):
         settings = TrainSettings(resume=stopped.info.run_id, data=settings.data)
-    return train(settings, parent=tracking.Run(parent))
+    return train(settings, parent=tracking.Run(parent_id))
 
 
-def evaluate_child(send: job.Send, settings: EvaluateSettings, parent: str) -> str:
-    """Evaluate as a child run of `parent`, like `mlflow run . -e evaluate`; returns its id."""
-    return evaluate(settings, parent=tracking.Run(parent))
+def evaluate_child(send: job.Send, settings: EvaluateSettings, parent_id: str) -> str:
+    """Evaluate as a child run of `parent_id`, like `mlflow run . -e evaluate`; returns its id."""
+    return evaluate(settings, parent=tracking.Run(parent_id))
 
 
 def check_device(send: job.Send, precision: str) -> None:

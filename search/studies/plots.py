@@ -121,7 +121,7 @@ def slices(table: pd.DataFrame, file: Path) -> Path:
 
 
 def parallel(table: pd.DataFrame, file: Path) -> Path:
-    """Parallel coordinates: a line for each trial through parameters and accuracy; no failed ones."""
+    """Parallel coordinates of parameters and accuracy: a line a trial, without failed trials."""
     table = table[table["state"] != "fail"]
     names = [name for name in _params(table) if table[PARAM + name].notna().all()]
     figure, axes = _figure(1.9 * (len(names) + 1) + 1, 4.4)
