@@ -86,8 +86,9 @@ def main(profile: Profile) -> None:
             found = _in_a_process(row, onednn)
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found["shares"].items())
             normalisation = "fused" if fused else "Keras'"
-            speed = f"{found['speed']:.0f}"
-            rows.add_row(onednn, normalisation, precision, str(side), speed, shares)
+            rows.add_row(
+                onednn, normalisation, precision, str(side), f"{found['speed']:.0f}", shares
+            )
     inputs = Table("input", "faces/s")
     for name, speed in _inputs(profile):
         inputs.add_row(name, f"{speed:,.0f}")

@@ -1,4 +1,4 @@
-"""The numbers are right, and stand under the right class names."""
+"""Tests of the metrics, against hand-computed and published values."""
 
 import io
 

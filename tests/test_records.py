@@ -1,4 +1,4 @@
-"""What ingest, train and evaluate leave on record, on a real MLflow store."""
+"""Tests of the runs that ingest, train and evaluate record, in a real MLflow store."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
 
 
 def test_train_never_sees_a_test_face(data: str) -> None:
-    """Other test faces and labels change the digest, and nothing of what is learnt."""
+    """Other test faces and labels change the digest, but not the training."""
     first = get(train(quick(data)))
     made = dataset.load(Path(data))
     test = made.split == TEST
@@ -197,7 +197,7 @@ def test_a_run_that_others_work_on_is_left_to_them(store: Path) -> None:
 
 
 def test_two_processes_record_the_same_faces_at_the_same_moment(dataset: Dataset) -> None:
-    """Another one's write falls between MLflow's look for the faces and the write of this one."""
+    """The other process writes between this one's query for the dataset and its insertion."""
     faces = replace(dataset, about={**dataset.about, "source": "faces.csv"})
     with tracking.record("ingest", IngestSettings()) as other:
         pass
@@ -319,7 +319,7 @@ def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None
 
 
 def stop_after_an_epoch(settings: TrainSettings) -> str:
-    """Train until there is a checkpoint, then as by Ctrl-C not further; the run's id."""
+    """Interrupt a training once it has a checkpoint; returns the run's id."""
     checkpoints, over = queries.CHECKPOINTS.resolve(), threading.Event()
 
     def interrupt() -> None:
@@ -345,7 +345,7 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     with pytest.raises(InputError, match=f"resume={stopped}: the dataset has changed"):
         train(TrainSettings(resume=stopped, data=str(store / "split otherwise")))
 
-    # As a row of the grid, or the winner of a study, is typed again.
+    # As a row of the grid, or a study's winner, is resumed.
     elsewhere = Path(data).rename(store / "elsewhere")
     same = quick(str(elsewhere), epochs=12, patience=0)
     with tracking.record("grid", GridSettings()) as parent:
@@ -372,15 +372,15 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
         np.testing.assert_allclose(new, old, atol=1e-5)
     assert get(second).data.tags["start_trained_by"] == first
 
-    # What it had learnt before counts as seen, also where the last training did not have it.
+    # Training faces of the initial weights are not unseen, even if the last training lacks them.
     evaluated = evaluate(EvaluateSettings(second))
     predictions = mlflow.artifacts.load_text(f"runs:/{evaluated}/predictions.csv")
-    learnt = np.concatenate([made.part(TRAIN)[0] for made in (dataset, other)])
-    is_unseen = unseen(other.part(TEST)[0], learnt)
+    training_images = np.concatenate([made.part(TRAIN)[0] for made in (dataset, other)])
+    is_unseen = unseen(other.part(TEST)[0], training_images)
     assert pd.read_csv(StringIO(predictions))["unseen"].tolist() == is_unseen.tolist()
     assert is_unseen.sum() < unseen(other.part(TEST)[0], other.part(TRAIN)[0]).sum()
 
-    # Where those faces are gone, it says that it does not know them all.
+    # Without that dataset the training faces are not all known.
     Path(data).rename(store / "gone")
     evaluated = evaluate(EvaluateSettings(second))
     assert get(evaluated).data.tags["learnt_all_known"] == "False"

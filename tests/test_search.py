@@ -1,4 +1,4 @@
-"""What users of a search rely on: nothing is lost or doubled, whatever happens to its processes."""
+"""Tests of studies: no trial is lost or run twice, whatever happens to the processes."""
 
 import errno
 import os
@@ -84,7 +84,7 @@ def wait_for(condition: Callable[[], object], seconds: float = LIMIT) -> object:
 
 
 def training_process() -> int | None:
-    """The process id of a trial that trains: it has an epoch on record and has not ended."""
+    """Process id of a running trial that has recorded an epoch."""
     for run in runs("trial") if Path("mlflow.db").exists() else []:
         if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
             return int(run.data.tags["process"].split(":")[1])
@@ -92,7 +92,7 @@ def training_process() -> int | None:
 
 
 def assert_accounted_for(trials: int) -> None:
-    """Every trial has ended, none is missing or doubled, and each has its run, truly ended."""
+    """Assert that all trials have ended, none is missing or duplicate, and all runs have ended."""
     study = stored_study()
     assert storage.count(study) == storage.Count(n_done=trials, running=0)
     [parent] = runs("study")
@@ -124,7 +124,7 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
         "its process was killed by SIGKILL",
     )
 
-    # The end of the study: one model, registered, and everything a person decides from.
+    # The end of the study: one registered model, and all artifacts.
     [parent], [winner], [test] = runs("study"), runs("train"), runs("evaluate")
     assert parent.info.status == "FINISHED"
     client = MlflowClient()
@@ -138,20 +138,20 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     }  # fmt: skip
     assert "mlflow run . -e train -P " in output
 
-    # Every trial is found by its number.
+    # The run of every trial has its number.
     for one in trials:
         run = client.get_run(one.user_attrs["run"])
         assert run.data.tags["trial"] == str(one.number)
         assert run.data.tags["study"] == "emotion"
 
-    # The same command again has nothing to do, and makes no second run of the study.
+    # The same command again does nothing, and creates no second run of the study.
     again = start(data=data, trials=2, **settings)
     output, errors = again.communicate(timeout=LIMIT)
     assert again.returncode == 0, errors
     assert "has its 2 trials" in output
     assert_accounted_for(2)
 
-    # On other faces it does not go on.
+    # With another dataset the study is not continued.
     images, labels = draw(count=120, seed=2)
     faces = Faces(images, labels, np.full(120, UNASSIGNED, np.uint8))
     save(assemble(faces, source="drawn", policy="report", seed=0), store / "others")
@@ -174,11 +174,11 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     interrupted = [t for t in stored_study().trials if t.state == TrialState.FAIL]
     waiting = [t for t in stored_study().trials if t.state == TrialState.WAITING]
     assert interrupted
-    # Two workers end their trials in either order.
+    # The two workers' trials may end in any order.
     by_lr = [sorted((t.params for t in ts), key=lambda p: p["lr"]) for ts in (waiting, interrupted)]
     assert by_lr[0] == by_lr[1]
 
-    # The same faces may lie somewhere else by then.
+    # The dataset may have another address now.
     moved = data.rename(data.with_name("moved"))
     study = start(data=moved, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
     wait_for(lambda: storage.count(stored_study()) == storage.Count(n_done=2, running=0))
@@ -218,7 +218,7 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
     settings = SearchSettings(width=0.1, epochs=6, confirm=1, trials=2)
     study = optuna.create_study(direction="maximize")
     bounds = space.make_space(settings)
-    # With the first no loss is finite.
+    # With the first settings the loss is not finite.
     for optimizer, lr, value in (("sgd", 1e30, 0.9), ("adam", 0.01, 0.2)):
         params = {"epochs": 6, "batch_size": 32, "lr": lr, "optimizer": optimizer}
         wide = {name: bounds[name] for name in params} | {"lr": FloatDistribution(1e-5, 1e30)}
@@ -231,7 +231,7 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
         finalize.finish(study, settings, str(data), parent)
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
-    # As if it had been killed in its last second: what has ended is not done again.
+    # As if the command had been killed at the very end: finished runs are not repeated.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
         finalize.finish(study, settings, str(data), parent)
