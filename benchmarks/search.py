@@ -41,7 +41,7 @@ class Replay:
     repeats: int = 20
     """Seeds for each method."""
     picture: Path = Path("docs/search_quality.png")
-    """Where the picture goes."""
+    """File of the plot."""
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,8 @@ def require_test(dataset: Dataset, address: str) -> None:
 
 def table(dataset: Dataset) -> pd.DataFrame:
     """Number of faces by class and split: the source's non-empty splits, then the dataset's."""
-    source, ours = dataset.about["source_counts"], dataset.about["counts"]
-    columns = {f"source {name}": counts for name, counts in source.items() if sum(counts)} | ours
+    source, splits = dataset.about["source_counts"], dataset.about["counts"]
+    columns = {f"source {name}": counts for name, counts in source.items() if sum(counts)} | splits
     counts = pd.DataFrame(columns, index=pd.Index(CLASSES, name="class"))
     counts.loc["all"] = counts.sum()
     return counts

@@ -13,13 +13,13 @@ from pipeline.settings import PredictSettings
 def predict(settings: PredictSettings) -> None:
     images, names = _faces(settings.images)
     table = Table(Column("face", overflow="fold"))
-    answers = []
+    probabilities = []
     for run in map(str.strip, settings.runs.split(",")):
         file, _ = addresses.model_file(run)
-        answers.append(files.predict(files.load(file), images))
+        probabilities.append(files.predict(files.load(file), images))
         table.add_column(run, overflow="fold")
     for row, name in enumerate(names):
-        best = [(CLASSES[a[row].argmax()], a[row].max()) for a in answers]
+        best = [(CLASSES[a[row].argmax()], a[row].max()) for a in probabilities]
         table.add_row(name, *(f"{word} {share:.0%}" for word, share in best))
     Console().print(table)
 

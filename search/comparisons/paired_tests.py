@@ -79,7 +79,7 @@ class Pair:
 
     @property
     def better(self) -> int:
-        """Index of the candidate that alone classifies more faces correctly."""
+        """Index of the candidate that classifies more faces correctly."""
         return self.first if self.only_first > self.only_second else self.second
 
 

@@ -67,15 +67,15 @@ def run(
     at least every second. When `stop` is set, or one of the two raises, the job is interrupted as
     by Ctrl-C.
     """
-    ours, child = _start(task, arguments)
+    connection, child = _start(task, arguments)
     try:
-        outcome = _receive(ours, child, stop, on_message, heartbeat)
+        outcome = _receive(connection, child, stop, on_message, heartbeat)
     except BaseException:
         child.terminate()
         raise
     finally:
         child.join()
-        ours.close()
+        connection.close()
     if outcome:
         return outcome
     kind: Any = "interrupted" if stop.is_set() else "killed"
@@ -133,15 +133,17 @@ def _start(task: Task, arguments: tuple[object, ...]) -> tuple[Connection, Any]:
     context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload(PRELOADED)
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_work, args=(theirs, dict(os.environ), task, arguments))
+    connection, child_connection = context.Pipe()
+    child = context.Process(
+        target=_work, args=(child_connection, dict(os.environ), task, arguments)
+    )
     child.start()
-    theirs.close()
-    return ours, child
+    child_connection.close()
+    return connection, child
 
 
 def _receive(
-    ours: Connection,
+    connection: Connection,
     child: Any,
     stop: threading.Event,
     on_message: Send,
@@ -155,11 +157,11 @@ def _receive(
             stopping = True
             child.terminate()
         try:
-            if ours.poll(timeout=1):
-                message = ours.recv()
+            if connection.poll(timeout=1):
+                message = connection.recv()
                 if isinstance(message, Outcome):
                     return message
-                ours.send(on_message(message))
+                connection.send(on_message(message))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return None
 
@@ -171,7 +173,7 @@ def _exit_text(exit_code: int) -> str:
 
 
 def _work(
-    theirs: Connection,
+    child_connection: Connection,
     environment: dict[str, str],
     task: Task,
     arguments: tuple[object, ...],
@@ -190,8 +192,8 @@ def _work(
 
     def send(message: Any) -> Any:
         try:
-            theirs.send(message)
-            return theirs.recv()
+            child_connection.send(message)
+            return child_connection.recv()
         except (EOFError, OSError):
             raise KeyboardInterrupt from None  # the parent is gone
 
@@ -210,7 +212,7 @@ def _work(
         traceback.print_exc()
         outcome = Outcome("failed", text=f"{type(error).__name__}: {error}")
     with contextlib.suppress(OSError):
-        theirs.send(outcome)
+        child_connection.send(outcome)
 
 
 def _end_with_parent() -> None:

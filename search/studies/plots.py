@@ -165,10 +165,10 @@ def parallel_page(table: pd.DataFrame, file: Path) -> Path:
 
 def timeline(table: pd.DataFrame, file: Path) -> Path:
     """Timeline of the trials by worker, in minutes from the first."""
-    begun = table.dropna(subset=["begin"])
-    workers = list(begun.sort_values("begin")["worker"].unique())[::-1]  # the first on top
+    started = table.dropna(subset=["begin"])
+    workers = list(started.sort_values("begin")["worker"].unique())[::-1]  # the first on top
     figure, axes = _figure(9, 1.3 + 0.5 * len(workers))
-    for row in begun.itertuples():
+    for row in started.itertuples():
         color, _ = MARKERS[row.state]
         y = workers.index(row.worker)
         minutes = row.seconds / 60
@@ -178,7 +178,7 @@ def timeline(table: pd.DataFrame, file: Path) -> Path:
             fontsize=8, color="white",
         )  # fmt: skip
     for state, (color, _) in MARKERS.items():
-        if (begun["state"] == state).any():
+        if (started["state"] == state).any():
             axes.barh([0], [0], color=color, label=state_name(state))
     axes.set_yticks(range(len(workers)), workers)
     axes.set(xlabel="minutes", title="Workers, and the trials that they trained")
