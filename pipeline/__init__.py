@@ -1,7 +1,7 @@
-"""One training, from faces to a report: ingest, train, evaluate.
+"""Pipeline of one training: ingest a dataset, train a network on it, evaluate the network.
 
-Each step is a module that can be run, `python -m pipeline.ingest`, `.train`, `.evaluate`, and
-`pipeline.main` runs the three in a row.
+Each step is an entry point, `python -m pipeline.ingest`, `.train` and `.evaluate`; `pipeline.main`
+runs the three in sequence.
 """
 
 import os

@@ -11,8 +11,8 @@ from pipeline.registry import NETWORKS
 from pipeline.settings import (
     DATA,
     LATEST,
+    MAX_SEED,
     MAX_TRAIN_FACES,
-    MOST_SEED,
     Setting,
     Settings,
     is_reference,
@@ -147,7 +147,7 @@ class SearchSettings(Settings):
     ] = None
     seed: Annotated[
         int,
-        Setting("Seed of the proposals, and of every trial's training.", low=0, high=MOST_SEED),
+        Setting("Seed of the proposals, and of every trial's training.", low=0, high=MAX_SEED),
     ] = 0
     confirm: Annotated[
         int,
@@ -182,7 +182,7 @@ class GridSettings(Settings):
     ] = 1.0
     max_train_faces: MAX_TRAIN_FACES = 0
     workers: WORKERS = 1
-    seed: Annotated[int, Setting("Seed of every training.", low=0, high=MOST_SEED)] = 0
+    seed: Annotated[int, Setting("Seed of every training.", low=0, high=MAX_SEED)] = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The files that describe the project agree with each other and with the code."""
+"""Tests of the project's files: environments, documents and imports agree with the code."""
 
 import ast
 import re
@@ -34,7 +34,7 @@ PACKAGES = {
         "comparisons": {"", "jobs"},
     },
 }
-"""The folders of a package that a folder may import; "" stands for the files beside them."""
+"""The folders of a package that a folder may import; "" is the package itself."""
 HOME = {
     "mlflow": {"pipeline/runs", "search"},
     "matplotlib": {"pipeline/reports", "search/studies"},
@@ -46,7 +46,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 
 
 def imports(file: Path) -> set[str]:
-    """Full names of what a file imports, at any depth."""
+    """Full names of a file's imports, at any depth."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -132,7 +132,7 @@ def test_the_optimizers_are_those_of_keras() -> None:
 @pytest.mark.parametrize("network", ["compact", "strong"])
 def test_the_documented_recipe_is_the_one_in_use(network: str) -> None:
     recipe = asdict(settings.recipe(settings.Hyperparameters, network))
-    del recipe["network"]  # that table is another one
+    del recipe["network"]  # documented in another table
     documented: dict[str, str] = {}
     for line in (ROOT / "docs" / "training.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]

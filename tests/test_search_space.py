@@ -1,4 +1,4 @@
-"""What a search proposes, prunes and chooses: bounds, seeds, rungs, finalists."""
+"""Tests of search spaces, samplers, pruners, and of the choice of the winner."""
 
 import shlex
 from dataclasses import replace
@@ -102,9 +102,9 @@ def test_no_rung_stands_beyond_the_longest_training(most: int) -> None:
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_no_trial_is_compared_before_all_have_seen_whole_faces(name: str, network: str) -> None:
-    """A trial that came late to a rung would stand there with the accuracy of a later epoch."""
+    """Otherwise a trial would be compared at a rung by the accuracy of a later epoch."""
     settings = SearchSettings(space=name, network=network)
-    small = space.most_small_epochs(settings)
+    small = space.max_small_epochs(settings)
     first, *_ = samplers.rungs(settings.epochs, small)
     study = optuna.create_study()
     for _ in range(20):
@@ -117,7 +117,7 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
     study = optuna.create_study(direction="maximize", pruner=pruner)
 
     def train(level: float) -> int:
-        """Epochs that a training lasts whose accuracy stays at `level`."""
+        """Number of epochs until a trial with the constant accuracy `level` is pruned or ends."""
         trial = study.ask()
         for epoch in range(1, 16):
             trial.report(level, epoch)
@@ -151,9 +151,9 @@ def test_samplers_and_pruners_are_those_of_their_names() -> None:
 
 def test_a_training_with_a_schedule_is_compared_at_the_same_share_of_its_epochs() -> None:
     short = TrainSettings(epochs=8)
-    assert comparable_epoch(short, 4, most_epochs=20) == 4
-    assert comparable_epoch(replace(short, schedule="cosine"), 4, most_epochs=20) == 10
-    assert comparable_epoch(replace(short, schedule="one_cycle"), 8, most_epochs=20) == 20
+    assert comparable_epoch(short, 4, max_epochs=20) == 4
+    assert comparable_epoch(replace(short, schedule="cosine"), 4, max_epochs=20) == 10
+    assert comparable_epoch(replace(short, schedule="one_cycle"), 8, max_epochs=20) == 20
 
 
 def test_the_finalists_are_finished_distinct_and_best_first() -> None:

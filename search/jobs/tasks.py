@@ -20,8 +20,8 @@ from pipeline.training.self_test import self_test
 from search.jobs import job
 
 
-def run_training(
-    tell: job.Tell, settings: TrainSettings, parent_id: str, step: str, tags: dict[str, Any]
+def train_trial(
+    send: job.Send, settings: TrainSettings, parent_id: str, step: str, tags: dict[str, Any]
 ) -> float:
     """Record a training without its model; returns the value of its best epoch.
 
@@ -30,7 +30,7 @@ def run_training(
     metric = f"val_{settings.monitor}"
 
     def report(epoch: int, logs: dict[str, float]) -> None:
-        if tell(("epoch", epoch, logs[metric])):
+        if send(("epoch", epoch, logs[metric])):
             raise Pruned(f"pruned after epoch {epoch}")
 
     name = " ".join([step, *(str(tags[tag]) for tag in ("trial", "seed") if tag in tags)])
@@ -39,7 +39,7 @@ def run_training(
     try:
         with tracking.record(step, settings, parent=tracking.Run(parent_id), name=name) as run:
             run.tag(**tags)
-            tell(("run", run.id))
+            send(("run", run.id))
             faces = load_training(settings, run)
             result = fit_and_record(
                 settings, faces, run,
@@ -70,27 +70,27 @@ def _checkpoint(tags: dict[str, Any]) -> Path | None:
     return queries.CHECKPOINTS / f"study-{study}-trial-{tags['first']}.npz"
 
 
-def train_whole(tell: job.Tell, settings: TrainSettings, parent_id: str, digest: str) -> str:
+def train_child(send: job.Send, settings: TrainSettings, parent_id: str, digest: str) -> str:
     """Train as `mlflow run . -e train` does, as a child run of `parent_id`; returns its run's id.
 
     Resumes a training with these settings on the dataset with this digest that was stopped.
     """
-    if stopped := queries.unfinished(settings, digest):
+    if stopped := queries.resumable_run(settings, digest):
         settings = TrainSettings(resume=stopped.info.run_id, data=settings.data)
     return train(settings, parent=tracking.Run(parent_id))
 
 
-def evaluate_whole(tell: job.Tell, settings: EvaluateSettings, parent_id: str) -> str:
+def evaluate_child(send: job.Send, settings: EvaluateSettings, parent_id: str) -> str:
     """Evaluate as `mlflow run . -e evaluate` does, as a child run of `parent_id`."""
     return evaluate(settings, parent=tracking.Run(parent_id))
 
 
-def check_device(tell: job.Tell, precision: str) -> None:
+def check_device(send: job.Send, precision: str) -> None:
     """Self-test the device as `pipeline.train` does, once for all trials of a command."""
     self_test(device.choose_precision(precision, device.describe(device.use_threads(0))))
 
 
-def measure(tell: job.Tell, settings: TrainSettings) -> dict[str, int]:
+def measure(send: job.Send, settings: TrainSettings) -> dict[str, int]:
     """Parameters, and multiply-adds a face of 48x48 pixels, of the network of `settings`."""
     model = build(settings, precision="float32")
     layers = [layer for layer in model.layers if hasattr(layer, "kernel")]

@@ -39,7 +39,7 @@ from search.settings import SearchSettings
 
 Point = dict[str, Any]
 """Values by the names of `pipeline.settings.Hyperparameters`."""
-SHORTEST = 5
+EPOCHS_RATIO = 5
 """The shortest trial has a fifth of the most epochs; the report's shortest has 30 of its 75."""
 WORDS = {"values", "value", "min", "max", "q", "distribution", "when"}
 DISTRIBUTIONS = {"constant", "categorical", "uniform", "int_uniform", "q_uniform"}
@@ -271,7 +271,7 @@ def _own_range(field: Field, settings: SearchSettings, where: str) -> BaseDistri
     name, most, search = field.name, settings.epochs, field.setting.search
     any_size = settings.network in NETWORKS and NETWORKS[settings.network].any_size
     if name == "epochs":
-        return IntDistribution(max(1, most // SHORTEST), most)
+        return IntDistribution(max(1, most // EPOCHS_RATIO), most)
     if name == "width":
         low, high = max(0.05, settings.width / 2), min(8.0, settings.width * 2)
         return FloatDistribution(low, high, log=True)
@@ -313,7 +313,7 @@ def _check_conditions(space: Space) -> None:
             raise InputError(f"space: {name}: when: {other} is never {value} in this space")
 
 
-def most_small_epochs(settings: SearchSettings, space: Space, base: Hyperparameters) -> int:
+def max_small_epochs(settings: SearchSettings, space: Space, base: Hyperparameters) -> int:
     """The most epochs at a smaller image size that a trial may have."""
     whole = replace(base, epochs=settings.epochs)
     sizes, shares = space.bounds.get("image_size"), space.bounds.get("resize_at")

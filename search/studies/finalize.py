@@ -17,7 +17,7 @@ from pipeline.errors import TrainingError
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
-from search.jobs import EVALUATE_WHOLE, RUN_TRAINING, TRAIN_WHOLE, job
+from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
 from search.studies import champion, storage, summary
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan
@@ -37,15 +37,15 @@ def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> 
     Raises TrainingError if no trial has finished.
     """
     count = storage.count(study)
-    settled = count.settled
+    n_done = count.n_done
     if count.running:
         print(f"still running elsewhere: {count.running}; whoever finishes last ends the study")
         parent.leave()
         return
-    if study.user_attrs.get("ended_with") == settled:
-        print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
+    if study.user_attrs.get("ended_with") == n_done:
+        print(f"the study {study.study_name} has its {n_done} trials; see run {parent.id}")
         return
-    if other := _claim(study, settled):
+    if other := _claim(study, n_done):
         print(
             f"the machine {other} ends the study {study.study_name}; see run {parent.id}. If it is "
             "gone, ask for one trial more"
@@ -57,7 +57,7 @@ def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> 
     except BaseException:
         study.set_user_attr("ending", {})  # so that any machine may go on
         raise
-    study.set_user_attr("ended_with", settled)
+    study.set_user_attr("ended_with", n_done)
 
 
 def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
@@ -70,20 +70,20 @@ def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> No
     tested = _evaluate(run_id, study, plan.data, parent)
     verdict = champion.register(run_id, tested, plan.data, parent)
     best_value = {f"best_val_{plan.settings.objective}": winner.mean}
-    parent.log_metrics(best_value | queries.headline(tested))
+    parent.log_metrics(best_value | queries.test_accuracy(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     print(summary.record(study, plan, parent, confirmed, tested, verdict))
 
 
-def _claim(study: optuna.Study, settled: int) -> str:
+def _claim(study: optuna.Study, n_done: int) -> str:
     """Say that this machine ends the study, unless another one did: returns that one's name.
 
     Among processes of one machine the lock sees to it.
     """
     here, claim = socket.gethostname(), study.user_attrs.get("ending", {})
-    if claim.get("settled") == settled and claim["host"] != here:
+    if claim.get("n_done") == n_done and claim["host"] != here:
         return claim["host"]
-    study.set_user_attr("ending", {"settled": settled, "host": here})
+    study.set_user_attr("ending", {"n_done": n_done, "host": here})
     time.sleep(1)  # of two machines that write at the same moment, the last one's name stays
     stays = study.user_attrs["ending"]["host"]
     return "" if stays == here else stays
@@ -152,7 +152,7 @@ def _race(
         print(f"confirming the best {len(racing)} settings on seed {seed}")
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
         work = partial(_confirm_one, study, parent)
-        values = job.side_by_side(settings.workers, work, jobs)
+        values = job.run_parallel(settings.workers, work, jobs)
         racing = ranked(
             study,
             [
@@ -169,14 +169,14 @@ def _confirm_one(
     """The value of one setting on one fresh seed; the worst one if it could not be trained."""
     number, training = one
     metric = f"best_val_{training.monitor}"
-    if done := queries.on_record("confirm", training, study.user_attrs["digest"], parent.id):
+    if done := queries.finished_run("confirm", training, study.user_attrs["digest"], parent.id):
         return done.data.metrics[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
-    outcome = job.run(RUN_TRAINING, training, parent.id, "confirm", tags, stop=stop)
+    outcome = job.run(TRAIN_TRIAL, training, parent.id, "confirm", tags, stop=stop)
     if outcome.kind == "failed":
         print(f"trial {number} with seed {training.seed} failed: {outcome.text}")
         return 0.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1e9
-    return job.returned(outcome, f"trial {number} with seed {training.seed}")
+    return job.value_of(outcome, f"trial {number} with seed {training.seed}")
 
 
 def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
@@ -184,10 +184,10 @@ def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
     # Trained alone, so with every core: the command in the summary does the same.
     winner = replace(winner, threads=0)
     digest = study.user_attrs["digest"]
-    if done := queries.on_record("train", winner, digest, parent.id):
+    if done := queries.finished_run("train", winner, digest, parent.id):
         return done.info.run_id
-    what = "the winner's training"
-    return job.alone(TRAIN_WHOLE, winner, parent.id, digest, what=what)
+    name = "the winner's training"
+    return job.run_single(TRAIN_CHILD, winner, parent.id, digest, name=name)
 
 
 def _evaluate(run_id: str, study: optuna.Study, data: str, parent: Run) -> str:
@@ -196,4 +196,4 @@ def _evaluate(run_id: str, study: optuna.Study, data: str, parent: Run) -> str:
     if done := queries.evaluation_of(run_id, dataset_digest=digest):
         return done
     test = EvaluateSettings(run=run_id, data=data)
-    return job.alone(EVALUATE_WHOLE, test, parent.id, what="the winner's evaluation")
+    return job.run_single(EVALUATE_CHILD, test, parent.id, name="the winner's evaluation")

@@ -14,7 +14,7 @@ from search.methods.space import (
     Point,
     Space,
     make_space,
-    most_small_epochs,
+    max_small_epochs,
     parse_values,
 )
 from search.settings import SearchSettings
@@ -57,9 +57,9 @@ class Plan:
         return replace(self.base, **self.space.fixed, **point)
 
     @property
-    def most_small_epochs(self) -> int:
+    def max_small_epochs(self) -> int:
         """The most epochs at a smaller image size that a trial may have."""
-        return most_small_epochs(self.settings, self.space, self.base)
+        return max_small_epochs(self.settings, self.space, self.base)
 
     def first_points(self) -> list[Point]:
         """Points that are tried before any proposal: the start or the recipe, the report's grid.

@@ -76,5 +76,5 @@ def cost(point: Point, plan: Plan) -> dict[str, int]:
     training = plan.training(point)
     key = tuple(getattr(training, name) for name in NetworkSettings.fields())
     if key not in _costs:
-        _costs[key] = job.alone(MEASURE, training, what="measuring a network's size")
+        _costs[key] = job.run_single(MEASURE, training, name="measuring a network's size")
     return _costs[key]

@@ -42,19 +42,19 @@ def search(settings: SearchSettings) -> str:
         study = open_study(settings, database)
         if known := study.user_attrs.get("parent"):
             queries.get(known, "study")
-        tracking.give_up_joining(known)
+        tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
             plan = Plan(settings, prepare(study, settings, parent), start)
             opening.close()
-            job.alone(CHECK_DEVICE, "auto", what="this computer")
+            job.run_single(CHECK_DEVICE, "auto", name="the self-test")
             workers = [
                 Worker(number, plan, database, parent.id, deadline)
                 for number in range(settings.workers)
             ]
             try:
-                job.side_by_side(settings.workers, Worker.run, workers)
+                job.run_parallel(settings.workers, Worker.run, workers)
             except StorageInternalError as error:
-                raise storage.no_answer(settings.storage, error) from error
+                raise storage.unreachable(settings.storage, error) from error
             with storage.lock(settings.storage, ".end"):
                 finalize.finish(study, plan, parent, deadline)
     return parent.id
@@ -121,7 +121,7 @@ class Worker:
         self.study = optuna.load_study(
             study_name=settings.study,
             storage=self.database,
-            pruner=make_pruner(settings.pruner, settings.epochs, self.plan.most_small_epochs),
+            pruner=make_pruner(settings.pruner, settings.epochs, self.plan.max_small_epochs),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -147,18 +147,18 @@ class Worker:
         """Whether no further trial is wanted and none is running. Hold the lock."""
         storage.fail_dead_trials(self.study)
         count = storage.count(self.study)
-        return self._wanted() <= count.settled and not count.running
+        return self._wanted() <= count.n_done and not count.running
 
     def _wanted(self) -> int:
         """Trials of the study: those asked for, or fewer if one of its own ends has come."""
         settings = self.plan.settings
         ended = storage.ended_early(self.study, settings.target, settings.stop_after)
-        return storage.count(self.study).settled if ended else settings.trials
+        return storage.count(self.study).n_done if ended else settings.trials
 
     def take(self) -> tuple[optuna.Trial, Point] | None:
         """The next trial and its point; None while running trials may fail. Hold the lock."""
         count = storage.count(self.study)
-        if count.settled + count.running >= self._wanted():
+        if count.n_done + count.running >= self._wanted():
             return None
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
             proposals.enqueue(self.study, self.plan)
@@ -170,21 +170,21 @@ class Worker:
     def train(self, taken: optuna.Trial, point: Point, *, stop: threading.Event) -> None:
         """Train a trial and tell the study how it ended."""
         settings = self.plan.settings
-        beat = storage.heartbeat(self.database, taken)
+        heartbeat = storage.make_heartbeat(self.database, taken)
         training = self.plan.training(point)
         try:
             outcome = trial.run(
-                taken, training, self.parent_id, settings.epochs, beat=beat, stop=stop
+                taken, training, self.parent_id, settings.epochs, heartbeat=heartbeat, stop=stop
             )
         except UpdateFinishedTrialError:
             print(f"trial {taken.number} was taken over by another worker")
             return
-        self.settle(taken, outcome)
+        self.tell(taken, outcome)
         if outcome.kind == "refused":
             raise InputError(outcome.text)
         print(self._line(taken.number), flush=True)
 
-    def settle(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
+    def tell(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
         """Tell the study how a trial ended. One that could not end by itself is tried again."""
         if outcome.text and outcome.kind != "pruned":
             taken.set_user_attr("error", outcome.text)
