@@ -56,6 +56,10 @@ lint: $(VENV)/installed-test ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(VENV)/installed ## Write docs/settings.md from the code
+	$(BIN)/python -m search.settings > docs/settings.md
+
 .PHONY: gpu
 gpu: $(VENV)/installed ## Add what an NVIDIA GPU needs, for TensorFlow and for JAX (Linux)
 	@$(call INSTALL,-r requirements-gpu.txt)

@@ -30,7 +30,9 @@ from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, storage, summary, trial
-from search.studies.study import Worker, first_points, open_study
+from search.studies.deadline import Deadline
+from search.studies.plan import Plan
+from search.studies.study import Worker, open_study
 from tests.conftest import LIMIT
 
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "grid": "none"}
@@ -206,18 +208,19 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path
     database = storage.open_storage(settings.storage)
     study = optuna.create_study(study_name=settings.study, storage=database)
     gone = str(data / "gone")
+    plan = Plan(settings, gone, {})
     with (
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        Worker(0, settings, gone, database, parent.id).run(threading.Event())
+        Worker(0, plan, database, parent.id, Deadline(0)).run(threading.Event())
     assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
 def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) -> None:
     settings = SearchSettings(width=0.1, epochs=6, confirm=1, trials=2)
     study = optuna.create_study(direction="maximize")
-    bounds = space.make_space(settings)
+    bounds = space.make_space(settings).bounds
     # With the first settings the loss is not finite.
     for optimizer, lr, value in (("sgd", 1e30, 0.9), ("adam", 0.01, 0.2)):
         params = {"epochs": 6, "batch_size": 32, "lr": lr, "optimizer": optimizer}
@@ -228,13 +231,13 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
         study.tell(asked, value)
     study.set_user_attr("digest", load_without_test(data).digest)
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, settings, str(data), parent)
+        finalize.finish(study, Plan(settings, str(data), {}), parent, Deadline(0))
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
     # As if the command had been killed at the very end: finished runs are not repeated.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
-        finalize.finish(study, settings, str(data), parent)
+        finalize.finish(study, Plan(settings, str(data), {}), parent, Deadline(0))
     assert len(runs("train")) == len(runs("evaluate")) == 1
     assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
 
@@ -279,7 +282,7 @@ def _abandoned_trial(process: str) -> tuple[optuna.Study, str]:
     )
     trial = study.ask()
     storage.make_heartbeat(database, trial)
-    space.suggest(trial, space.make_space(SearchSettings(epochs=5)))
+    space.make_space(SearchSettings(epochs=5)).suggest(trial)
     run_id = MlflowClient().create_run("0", tags={"step": "trial"}).info.run_id
     trial.set_user_attr("process", process)
     trial.set_user_attr("run", run_id)
@@ -315,7 +318,8 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     settings = SearchSettings(trials=20, grid="all")
     database = storage.open_storage("sqlite:///optuna.db")
     study = open_study(settings, database)
-    worker = Worker(0, settings, "none", database, "none")
+    plan = Plan(settings, "none", {})
+    worker = Worker(0, plan, database, "none", Deadline(0))
     taken: list[dict[str, Any]] = []
     while not worker.has_enough():
         taking = worker.take()
@@ -327,7 +331,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
         else:
             study.tell(trial, 1 / len(taken))
     assert taken[5] == taken.pop(4), "what was killed comes first"
-    first = first_points(settings)
+    first = plan.first_points()
     assert len(first) == 14
     assert taken[:14] == first
     assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
@@ -336,15 +340,15 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
 def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
-    worker = Worker(0, SearchSettings(timeout=2), "none", database, "none", time.monotonic() - 3)
+    plan = Plan(SearchSettings(timeout=2), "none", {})
+    worker = Worker(0, plan, database, "none", Deadline(0.001))
     worker.run(threading.Event())
     assert study.trials == []
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"max_train_faces": 90},
-     {"space": "wide"}, {"seed": 1}],
+    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"max_train_faces": 90}, {"seed": 1}],
 )  # fmt: skip
 def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
@@ -363,7 +367,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     for number, state in enumerate(states):
         study.sampler = samplers.make_sampler("random", number, {})
         trial = study.ask()
-        point = space.suggest(trial, bounds)
+        point = bounds.suggest(trial)
         for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):
             trial.report(level + point["lr"], epoch)
         study.tell(trial, 0.4 + point["lr"] if state == TrialState.COMPLETE else None, state)
@@ -375,7 +379,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert sum(shares.values()) == pytest.approx(1)
 
     with tracking.record("study", settings) as parent:
-        summary.record_study(study, settings, parent)
+        summary.record_study(study, Plan(settings, "none", {}), parent)
     names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
     assert names == {
         "trials.csv", "history.png", "curves.png", "slices.png", "parallel.png", "parallel.html",
@@ -405,7 +409,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     study, settings = optuna.create_study(), SearchSettings()
     study.set_user_attr("ending", {"n_done": 0, "host": "elsewhere"})
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, settings, "none", parent)
+        finalize.finish(study, Plan(settings, "none", {}), parent, Deadline(0))
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
     [left] = runs("study")
     assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
@@ -417,7 +421,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
         tracking.record("study", settings, run_id=parent.id) as again,
         pytest.raises(TrainingError, match="no trial of the study"),
     ):
-        finalize.finish(study, settings, "none", again)
+        finalize.finish(study, Plan(settings, "none", {}), again, Deadline(0))
     assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
@@ -431,7 +435,7 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
     ):
         name = process.name_of(other.pid)
         parent.tag(process=f"{process.this_process()},{name}")
-        finalize.finish(study, SearchSettings(), "none", parent)
+        finalize.finish(study, Plan(SearchSettings(), "none", {}), parent, Deadline(0))
         assert "still running elsewhere: 1;" in capsys.readouterr().out
         assert runs("study")[0].data.tags["process"] == name
     assert runs("study")[0].info.status == "RUNNING"
@@ -441,9 +445,8 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
 
 def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
     settings = SearchSettings(width=0.1, epochs=4)
-    whole = trial.trial_settings(
-        settings, str(data), {"epochs": 4, "image_size": 32, "resize_at": 0.5}
-    )
+    plan = Plan(settings, str(data), {})
+    whole = plan.training({"epochs": 4, "image_size": 32, "resize_at": 0.5})
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2.0))
     current = study.ask()
     with tracking.record("study", settings) as parent:

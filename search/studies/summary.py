@@ -182,7 +182,8 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
     counts = ", ".join(f"{n} {plots.state_name(state)}" for state, n in states.items())
     grid_epochs = sum(point["epochs"] for point in report_grid.points("all", settings.epochs))
     ended = table[table["state"] != "fail"]
-    planned = int(ended[f"{plots.PARAM}epochs"].sum())
+    column = f"{plots.PARAM}epochs"
+    planned = int(ended[column].sum()) if column in ended else settings.epochs * len(ended)
     return (
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
         f"Those that did not fail asked for {planned:,}; ending early saved "
