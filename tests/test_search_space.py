@@ -166,7 +166,7 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
         trial = study.ask()
         bounds.suggest(trial)
         study.tell(trial, value)
-    assert [trial.number for trial in finalize.finalists(study)] == [1, 3, 0]
+    assert [trial.number for trial in finalize.finalists(study, 3)] == [1, 3, 0]
 
 
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
