@@ -17,7 +17,7 @@ INSTALL = set -o pipefail; uv pip install --python $(BIN)/python $(1) 2>&1 | awk
 else
 CREATE = $(PYTHON) -m venv $(VENV)
 INSTALL = set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check $(1) | \
-	awk '/ MB\)|^(Installing|Successfully)/ {print substr($$0, 1, 100); fflush()}'
+	awk '/ MB\)/ {print substr($$0, 1, 100)} /^Installing/ {print "Installing", NF - 3, "packages"} {fflush()}'
 endif
 
 .PHONY: help
