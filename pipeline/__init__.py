@@ -6,9 +6,14 @@ runs the three in sequence.
 
 import os
 
-# No start-up messages of TensorFlow: the run's tags describe the device (training/device.py).
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from pipeline.quiet import hush
+
+# No start-up messages of TensorFlow: the run's tags describe the device (training/device.py). At
+# another level, such as 0, all of them are shown.
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+    hush()
 # oneDNN's convolutions: by default TensorFlow uses them only on processors with AVX-512 VNNI or
 # later, and without them trains at less than half the speed (DECISIONS.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -13,7 +13,7 @@ import keras
 from pipeline.data import VALIDATION
 from pipeline.data.dataset import Dataset
 from pipeline.networks import files
-from pipeline.reports import metrics, plots
+from pipeline.reports import artifacts, metrics, plots
 from pipeline.runs import addresses, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings
@@ -114,7 +114,8 @@ def _record(result: TrainResult, faces: Dataset, run: Run) -> None:
     images, labels = faces.part(VALIDATION)
     evaluation = metrics.compute(labels, files.predict(result.model, images))
     with TemporaryDirectory() as scratch:
-        run.log_evaluation(evaluation, "validation", Path(scratch))
-        run.log_file(plots.curves(result.history, result.best_epoch, Path(scratch) / "curves.png"))
+        artifacts.write(evaluation, "validation", Path(scratch))
+        plots.curves(result.history, result.best_epoch, Path(scratch) / "curves.png")
+        run.log_files(Path(scratch))
     print(f"validation accuracy {metrics.accuracy_text(evaluation)}, epoch {result.best_epoch}")
     print(f"train run {run.id}")
