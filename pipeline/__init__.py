@@ -9,7 +9,7 @@ import warnings
 
 from pipeline.quiet import hush
 
-# TensorFlow's own start-up messages: device.py says what they say, in one line on the run. With
+# No start-up messages of TensorFlow: the run's tags describe the device (training/device.py). At
 # another level, such as 0, all of them are shown.
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     hush()
