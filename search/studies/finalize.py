@@ -66,7 +66,9 @@ def _end(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) 
     run_id = _train(winner.settings, study, parent)
     tested = _evaluate(run_id, study, data, parent)
     verdict = champion.register(run_id, tested, data, parent)
-    parent.log_metrics({"best_val_accuracy": winner.mean} | queries.headline(tested))
+    # One step after the best so far of the last trial, so that this is the run's present value.
+    confirmed_value = {"best_val_accuracy": winner.mean} | queries.headline(tested)
+    parent.log_metrics(confirmed_value, step=storage.count(study).settled + 1)
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     print(summary.record(study, settings, parent, confirmed, winner, tested, verdict))
 

@@ -21,7 +21,7 @@ from search.jobs import CHECK_DEVICE, job
 from search.methods.samplers import make_pruner, make_sampler, sampler_seed, silence_optuna
 from search.methods.space import Point, complete, is_inside, make_space, most_small_epochs, suggest
 from search.settings import SearchSettings
-from search.studies import finalize, storage, trial
+from search.studies import finalize, storage, summary, trial
 
 FIXED = ("network", "width", "epochs", "max_train_faces", "space", "seed")
 """Settings that a study keeps: with others its trials would not compare."""
@@ -194,6 +194,7 @@ class Worker:
         if outcome.kind == "refused":
             raise InputError(outcome.text)
         print(self._line(taken.number), flush=True)
+        summary.record_progress(self.study, self.settings, Run(self.parent_id))
 
     def settle(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
         """Tell the study how a trial ended. One that could not end by itself is tried again."""

@@ -1,14 +1,18 @@
-"""Summary of a study on its run: trials.csv, plots and summary.md."""
+"""Summary of a study on its run: trials.csv, study.html, plots, description and summary.md."""
 
+import math
 import shlex
+import sys
+import threading
+import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
 import pandas as pd
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.runs import queries
@@ -18,67 +22,141 @@ from search.grids import report_grid
 from search.methods.samplers import rungs
 from search.methods.space import most_small_epochs
 from search.settings import SearchSettings
-from search.studies import plots
+from search.studies import page, plots, storage, trial
+from search.studies.charts import percent
+from search.studies.importance import importance
 from search.studies.results import Finalist, Verdict
-from search.studies.storage import retry_history
+from search.studies.table import trials_table
 
-FEWEST = 4
-"""Finished trials below which nothing is said about what mattered."""
-
-
-def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """A row for each trial that has ended; `val_accuracy` is the best of its epochs."""
-    ended = [trial for trial in trials if trial.state.is_finished()]
-    starts = [trial.datetime_start for trial in ended if trial.datetime_start]
-    first = min(starts) if starts else None
-    names = list(dict.fromkeys(name for trial in ended for name in trial.params))
-    rows = []
-    for trial in ended:
-        begin = trial.datetime_start
-        row = {
-            "number": trial.number,
-            "state": trial.state.name.lower(),
-            "val_accuracy": max(trial.intermediate_values.values(), default=None),
-            "epochs": len(trial.intermediate_values),
-            "begin": (begin - first).total_seconds() if begin and first else None,
-            "seconds": trial.duration.total_seconds() if trial.duration else None,
-            "worker": _worker(trial),
-            "repeats": ", ".join(map(str, retry_history(trial))),
-            "run": trial.user_attrs.get("run"),
-            "error": trial.user_attrs.get("error"),
-        }
-        rows.append(row | {plots.PARAM + name: trial.params.get(name) for name in names})
-    return pd.DataFrame(rows)
+INTERVAL = 10.0
+"""Seconds between two renewals of a study's page by one process, unless the best has changed."""
+LONGEST_NOTE = 7_900
+"""Characters of a run's description; MLflow refuses tags of more than 8,000."""
 
 
 def record_study(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
-    """Log trials.csv and the pictures of the trials so far."""
+    """Log trials.csv, study.html and the pictures of a study whose trials have ended."""
     trials = study.get_trials(deepcopy=False)
     table = trials_table(trials)
     parent.log_text(table.to_csv(index=False), "trials.csv")
+    parent.log_text(page.render(study, _page_info(study, settings, finished=True)), "study.html")
     curves = {trial.number: trial.intermediate_values for trial in trials}
-    judged = settings.pruner == "halving"
-    marks = rungs(settings.epochs, most_small_epochs(settings)) if judged else []
-    shares = importance(study)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parent.log_file(plots.history(table, folder / "history.png"))
-        parent.log_file(plots.curves(table, curves, marks, folder / "curves.png"))
-        parent.log_file(plots.slices(table, folder / "slices.png"))
-        parent.log_file(plots.parallel(table, folder / "parallel.png"))
-        parent.log_file(plots.parallel_page(table, folder / "parallel.html"))
-        parent.log_file(plots.timeline(table, folder / "timeline.png"))
-        if shares:
-            finished = int((table["state"] == "complete").sum())
-            parent.log_file(plots.importance(shares, finished, folder / "importance.png"))
+        parent.log_file(plots.curves(table, curves, _rungs(settings), folder / "curves.png"))
 
 
-def importance(study: optuna.Study) -> dict[str, float]:
-    """Shares of the spread of validation accuracy; empty if too few trials finished to tell."""
+def _rungs(settings: SearchSettings) -> list[int]:
+    """Epochs at which the pruner compares trials, where they don't depend on the trials."""
+    if settings.pruner != "halving":
+        return []
+    return rungs(settings.epochs, most_small_epochs(settings))
+
+
+def _page_info(study: optuna.Study, settings: SearchSettings, *, finished: bool) -> page.PageInfo:
+    trials = study.get_trials(deepcopy=False)
+    faces = f"{settings.max_train_faces:,} at most" if settings.max_train_faces else "all"
+    return page.PageInfo(
+        title=study.study_name,
+        wanted=settings.trials,
+        command=lambda number: _command(study, settings, trials[number]),
+        finished=finished,
+        facts={
+            "dataset": str(study.user_attrs.get("digest", settings.data)),
+            "training images": faces,
+            "network": f"{settings.network}, width {settings.width:g}",
+            "epochs": f"{settings.epochs} at most",
+            "space": settings.space,
+            "sampler": settings.sampler,
+            "pruner": settings.pruner,
+        },
+        rungs=_rungs(settings),
+    )
+
+
+def _command(study: optuna.Study, settings: SearchSettings, one: FrozenTrial) -> str:
+    data = study.user_attrs.get("data", settings.data)
+    return train_command(trial.trial_settings(settings, data, one.params))
+
+
+@dataclass
+class _Progress:
+    """What this process has last put on a study's run."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    written: float = -math.inf
+    best: int | None = None
+
+
+_progress: defaultdict[str, _Progress] = defaultdict(_Progress)
+"""By the id of the study's run."""
+
+
+def record_progress(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
+    """Renew study.html, trials.csv, the description and the best so far of a study's run.
+
+    Call it after each trial that ended. It writes at once if the best has changed or all trials
+    have ended, else at most every `INTERVAL` seconds; and not while another thread writes. A store
+    that does not answer costs a line on stderr, and not the study.
+    """
+    progress = _progress[parent.id]
+    if not progress.lock.acquire(blocking=False):
+        return
+    try:
+        best = _best_number(study)
+        count = storage.count(study)
+        is_last = count.settled >= settings.trials and not count.running
+        is_due = time.monotonic() - progress.written >= INTERVAL
+        if is_due or is_last or best != progress.best:
+            _write_progress(study, settings, parent, count)
+            progress.written, progress.best = time.monotonic(), best
+    except Exception as error:  # whatever it is, the trials are worth more than the page on them
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        print(f"the page of the study could not be renewed ({reason})", file=sys.stderr)
+    finally:
+        progress.lock.release()
+
+
+def _write_progress(
+    study: optuna.Study, settings: SearchSettings, parent: Run, count: storage.Count
+) -> None:
+    if (best := _best_number(study)) is not None:
+        value = study.get_trials(deepcopy=False)[best].value or 0.0
+        parent.log_metrics({"best_val_accuracy": value}, step=count.settled)
+    parent.tag(**{"mlflow.note.content": _note(study, settings, count)[:LONGEST_NOTE]})
+    table = trials_table(study.get_trials(deepcopy=False))
+    parent.log_text(table.to_csv(index=False), "trials.csv")
+    parent.log_text(page.render(study, _page_info(study, settings, finished=False)), "study.html")
+
+
+def _best_number(study: optuna.Study) -> int | None:
+    """Number of the best finished trial, of equals the first."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(finished) < FEWEST or len({trial.value for trial in finished}) == 1:
-        return {}
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    best = max(finished, key=lambda one: (one.value or 0.0, -one.number), default=None)
+    return best.number if best else None
+
+
+def _note(study: optuna.Study, settings: SearchSettings, count: storage.Count) -> str:
+    """The state of a running study in a few lines of Markdown."""
+    trials = study.get_trials(deepcopy=False)
+    states = pd.Series([one.state.name.lower() for one in trials if one.state.is_finished()])
+    counts = ", ".join(f"{n} {plots.word(state)}" for state, n in states.value_counts().items())
+    lines = [f"{count.settled} of {settings.trials} trials have ended ({counts or 'none'})."]
+    if (number := _best_number(study)) is not None:
+        best = trials[number]
+        lines += [
+            f"**Best so far: {percent(best.value or 0.0)} validation accuracy**, trial {number}: "
+            f"{_words(best.params)}",
+            f"    {_command(study, settings, best)}",
+        ]
+    running = [one for one in trials if one.state == TrialState.RUNNING]
+    lines += [
+        f"- trial {one.number} runs, epoch {one.last_step or 0}: {_words(one.params)}"
+        for one in running
+    ]
+    lines.append("Charts of all trials are in the artifact `study.html`.")
+    return "\n\n".join(lines)
 
 
 def record(
@@ -126,6 +204,7 @@ The value in the search is the best of many, so it flatters. The mean over fresh
 {cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
+    parent.tag(**{"mlflow.note.content": text[:LONGEST_NOTE]})
     return text
 
 
@@ -177,15 +256,6 @@ def _recording(parent: Run) -> float:
     seconds = sum(t.info.end_time - t.info.start_time for t in told) / 1000
     recording = sum(t.data.metrics["recording_seconds"] for t in told)
     return recording / seconds if seconds else 0.0
-
-
-def _worker(trial: FrozenTrial) -> str | None:
-    """host, process and number of a worker, as host:pid/number."""
-    attrs = trial.user_attrs
-    if "process" not in attrs:
-        return None
-    host, pid, _ = attrs["process"].rsplit(":", 2)
-    return f"{host}:{pid}/{attrs.get('worker', 0)}"
 
 
 def _words(params: Mapping[str, object]) -> str:
