@@ -191,6 +191,25 @@ def test_values_that_are_not_finite_and_waiting_trials_do_not_spoil_the_page() -
     assert [row[5] for row in rows[1:]] == ["0.01", "0.02", "0.03", "0.05"]
 
 
+def test_a_pause_takes_no_time_and_no_room() -> None:
+    study = optuna.create_study(direction="maximize")
+    begin = datetime.now() - timedelta(hours=20)
+    for n, hours in enumerate((0, 0, 12, 12)):  # two workers, and again after a night
+        add(
+            study,
+            TrialState.COMPLETE,
+            {"lr": 0.1 / (n + 1)},
+            [0.3],
+            begin + timedelta(hours=hours),
+            n % 2,
+        )
+    page = render(study, about(wanted=8))
+    # Four trials in twice 55 s, so four more take about as long; the cut is a quarter minute wide.
+    assert "4 of 8 trials, about 2 min left" in page
+    assert page.count(">paused</text>") == 1
+    assert "left, at" not in render(study, about(wanted=8, finished=True))
+
+
 def test_html_in_names_errors_and_values_stays_text() -> None:
     study = optuna.create_study(direction="maximize")
     evil = CategoricalDistribution([EVIL, "b"])

@@ -112,20 +112,15 @@ def _counts(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
 
 
 def _time_left(rows: Sequence[Row], about: PageInfo, settled: int) -> str:
-    """Time until the trials have ended, in words, from the mean of those that have; or nothing."""
+    """Time until the trials have ended, in words, at the pace of those that have; or nothing."""
     if about.finished:
         return ""
     if about.seconds_left is not None:
         return duration(about.seconds_left)
-    running = [row for row in rows if row.state == "running"]
-    ended = [row.seconds for row in rows if row.state in ("complete", "pruned") and row.seconds]
-    if not ended or not running:
+    if not settled:
         return ""
-    mean = sum(ended) / len(ended)
-    work = mean * max(about.wanted - settled, 0) - sum(
-        min(row.seconds or 0, mean) for row in running
-    )
-    return duration(max(work, 0.0) / len(running))
+    pace = timeline.seconds_of_training(rows) / settled
+    return duration(pace * max(about.wanted - settled, 0))
 
 
 def duration(seconds: float | None) -> str:

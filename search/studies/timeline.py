@@ -17,8 +17,7 @@ def timeline(rows: Sequence[Row]) -> str:
     if not begun:
         return ""
     first = min(row.begin for row in begun if row.begin)
-    spans = sorted((_since(row.begin, first), _since(row.end, first)) for row in begun)
-    clock = _Clock(spans)
+    clock = _clock(begun, first)
     unit, word = (3600, "hours") if clock.end > 7200 else (60, "minutes")
     if clock.end < 120:
         unit, word = 1, "seconds"
@@ -56,6 +55,17 @@ def timeline(rows: Sequence[Row]) -> str:
         "when each worker trained which trial", parts, height=34 * len(workers), top=16,
         bottom=38, left=charts.room_for(names, 24), least=560,
     )  # fmt: skip
+
+
+def seconds_of_training(rows: Sequence[Row]) -> float:
+    """Seconds in which any trial was trained, from the first one's start, without pauses."""
+    begun = [row for row in rows if row.begin and row.end]
+    starts = [row.begin for row in begun if row.begin]
+    return _clock(begun, min(starts)).end if starts else 0.0
+
+
+def _clock(begun: Sequence[Row], first: datetime) -> "_Clock":
+    return _Clock(sorted((_since(row.begin, first), _since(row.end, first)) for row in begun))
 
 
 def _since(moment: datetime | None, first: datetime) -> float:
