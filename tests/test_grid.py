@@ -1,4 +1,4 @@
-"""The report's grid: recorded once, beside what the report says."""
+"""Tests of the report's grid: recorded once, and compared with the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     for run_id in [*table["train_run"], *table["evaluate_run"]]:
         assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == first
 
-    # One more row: only that one is trained.
+    # With a further row only that one is trained.
     monkeypatch.setattr(grid_runs, "REPORT", (*rows[:2], rows[4]))  # another batch size
     second = grid_runs.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))

@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.runs import queries, tracking
 from search.settings import SearchSettings
-from search.studies import summary
+from search.studies import progress
 from search.studies.charts import Scale, number, percent
 from search.studies.page import PageInfo, duration, render
 from search.studies.panels import front_of
+from search.studies.plan import Plan
 from search.studies.rows import Aim, read
 from tests.browser import Browser
 
@@ -313,8 +314,9 @@ def test_numbers_are_written_in_one_way() -> None:
 def test_a_studys_run_shows_the_best_so_far_while_it_runs(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(summary, "INTERVAL", 1e6)  # however slow the machine
+    monkeypatch.setattr(progress, "INTERVAL", 1e6)  # however slow the machine
     settings = SearchSettings(epochs=20, trials=10)
+    plan = Plan(settings, "none", {})
     study = optuna.create_study(direction="maximize")
     client = MlflowClient()
     queries.use_store()
@@ -322,14 +324,14 @@ def test_a_studys_run_shows_the_best_so_far_while_it_runs(
         values = [0.3, 0.2, 0.4]
         for n, value in enumerate(values):
             add(study, TrialState.COMPLETE, {"lr": 0.01 * (n + 1)}, [value], datetime.now())
-            summary.record_progress(study, settings, parent)
+            progress.record_progress(study, plan, parent)
         logged = client.get_metric_history(parent.id, "best_val_accuracy")
         assert [(m.step, m.value) for m in logged] == [(1, 0.3), (3, 0.4)], (
             "2 was soon and no better"
         )
         note = client.get_run(parent.id).data.tags["mlflow.note.content"]
         assert "3 of 10 trials" in note
-        assert f"Best so far: {percent(0.4)}" in note
+        assert f"Best so far: validation accuracy {percent(0.4)}" in note
         assert "    mlflow run . -e train -P " in note
         files = {file.path for file in client.list_artifacts(parent.id)}
         assert files == {"study.html", "trials.csv"}
@@ -341,9 +343,9 @@ def test_a_store_that_does_not_answer_ends_no_study(
     study = optuna.create_study(direction="maximize")
     add(study, TrialState.COMPLETE, {"lr": 0.01}, [0.3], datetime.now())
     queries.use_store()
-    summary.record_progress(study, SearchSettings(), tracking.Run("0" * 32))
+    progress.record_progress(study, Plan(SearchSettings(), "none", {}), tracking.Run("0" * 32))
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("the page of the study could not be renewed (")
+    assert line.startswith("the page of the study could not be updated (")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Share of the spread of a study's values that each parameter explains (fANOVA)."""
+"""Parameter importance: share of the variance of a study's values (fANOVA; Hutter et al. 2014)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +7,8 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-FEWEST = 4
-"""Finished trials below which nothing is said about what mattered."""
+MIN_TRIALS = 4
+"""Finished trials that are needed to estimate parameter importance."""
 TREES, FEW_TREES = 64, 16
 """Trees of a forest: Optuna's default, and those of an estimate while a study runs.
 
@@ -31,9 +31,12 @@ _latest: dict[tuple[str, datetime | None], Importance] = {}
 
 
 def importance(study: optuna.Study, trees: int = TREES) -> dict[str, float]:
-    """Shares of the spread of the value; empty if too few trials finished to tell."""
+    """Share of the variance of the value by parameter.
+
+    Empty if too few trials have finished, or if all have the same value.
+    """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(finished) < FEWEST or len({trial.value for trial in finished}) == 1:
+    if len(finished) < MIN_TRIALS or len({trial.value for trial in finished}) == 1:
         return {}
     evaluator = FanovaImportanceEvaluator(n_trees=trees, seed=0)
     return get_param_importances(study, evaluator=evaluator)

@@ -61,7 +61,7 @@ def render(study: optuna.Study, about: PageInfo) -> str:
     shares = {name: s for name, s in found.shares.items() if name not in constant}
     varying = sorted(varying, key=lambda one: -shares.get(one.name, 0.0))
     points = panels.front_of(rows, about.costs, aim) if about.costs else []
-    settled = storage.count(study).settled
+    settled = storage.count(study).n_done
     return _template().render(
         about=about,
         aim=aim,

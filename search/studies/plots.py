@@ -1,6 +1,6 @@
-"""Plots of a study and of the report's grid: plain tables in, one file out.
+"""Plots of a study and of the report's grid. Each function takes a table and writes one file.
 
-The tables of a study are those of `summary.trials_table`: a row a trial, its parameters under
+The table of a study is `table.trials_table`: a row a trial, its parameters in the columns
 `param_<name>`.
 """
 
@@ -19,12 +19,12 @@ from matplotlib.ticker import (
 from pipeline.reports.plots import BLUE, DPI, GREY, ORANGE
 
 MARKERS = {"complete": (BLUE, "o"), "pruned": (ORANGE, "v"), "fail": (GREY, "x")}
-"""Colour and marker of a trial by its state; the marker tells them apart without colour too."""
+"""Colour and marker of a trial by its state; the marker is distinct without colour."""
 PARAM = "param_"
 
 
 def history(table: pd.DataFrame, file: Path) -> Path:
-    """Each trial's best validation accuracy, and the best of the finished ones so far."""
+    """Best validation accuracy by trial, and the best of the finished trials so far."""
     figure, axes = _figure(8, 4.2)
     _scatter(axes, table, table["number"])
     finished = table[table["state"] == "complete"]
@@ -43,7 +43,7 @@ def curves(
     table: pd.DataFrame, by_trial: Mapping[int, Mapping[int, float]], rungs: Sequence[int],
     file: Path,
 ) -> Path:  # fmt: skip
-    """Validation accuracy by epoch of each trial; `by_trial` maps its number to epoch to value."""
+    """Validation accuracy by epoch; `by_trial` maps a trial's number to {epoch: accuracy}."""
     figure, axes = _figure(8, 4.6)
     best = table.loc[table["state"] == "complete", "val_accuracy"].max()
     for row in table.itertuples():
@@ -57,7 +57,7 @@ def curves(
         axes.plot(epochs[-1], accuracies[-1], marker, color=color, ms=5)
     for state, (color, marker) in MARKERS.items():
         if count := int((table["state"] == state).sum()):
-            axes.plot([], [], marker, color=color, ls="-", label=f"{word(state)} ({count})")
+            axes.plot([], [], marker, color=color, ls="-", label=f"{state_name(state)} ({count})")
     for k, epoch in enumerate(rungs):
         label = "where trials are compared" if k == 0 else None
         axes.axvline(epoch, color=GREY, ls=":", lw=1, label=label)
@@ -68,16 +68,16 @@ def curves(
     return _save(figure, file)
 
 
-def report_vs_measured(table: pd.DataFrame, measured: str, file: Path) -> Path:
-    """The report's accuracy of each setting beside ours, both with 95 % intervals.
+def report_vs_measured(table: pd.DataFrame, legend: str, file: Path) -> Path:
+    """Test accuracy of each setting in the report and here, both with 95 % intervals.
 
-    `measured` says what ours is, since it may be of shortened trainings.
+    `legend` describes the trainings here, which may be shorter than the report's.
     """
     figure, axes = _figure(9, 1.4 + 0.42 * len(table))
     rows = np.arange(len(table))
     for prefix, color, shift, name in (
         ("report", GREY, -0.14, "the report"),
-        ("measured", BLUE, 0.14, measured),
+        ("measured", BLUE, 0.14, legend),
     ):
         value = table[prefix].to_numpy()
         below, above = value - table[f"{prefix}_low"], table[f"{prefix}_high"] - value
@@ -124,10 +124,10 @@ def _scatter(axes: Axes, table: pd.DataFrame, x: pd.Series) -> None:
         if chosen.any():
             axes.plot(
                 x[chosen], table["val_accuracy"][chosen], marker, color=color, alpha=0.85,
-                label=f"{word(state)} ({chosen.sum()})",
+                label=f"{state_name(state)} ({chosen.sum()})",
             )  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def word(state: str) -> str:
+def state_name(state: str) -> str:
     return {"complete": "finished", "fail": "failed"}.get(state, state)

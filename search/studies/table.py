@@ -10,7 +10,7 @@ from search.studies.storage import retry_history
 
 
 def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """A row for each trial that has ended; `val_accuracy` is the best of its epochs."""
+    """Table of the trials that have ended, a row each; `val_accuracy` is the best of the epochs."""
     ended = [trial for trial in trials if trial.state.is_finished()]
     starts = [trial.datetime_start for trial in ended if trial.datetime_start]
     first = min(starts) if starts else None
@@ -35,7 +35,7 @@ def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 
 def _worker(trial: FrozenTrial) -> str | None:
-    """host, process and number of a worker, as host:pid/number."""
+    """Name of a trial's worker, host:pid/number."""
     attrs = trial.user_attrs
     if "process" not in attrs:
         return None
