@@ -76,7 +76,9 @@ def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> No
     tested = _evaluate(run_id, study, plan.data, parent)
     verdict = champion.register(run_id, tested, plan.data, parent)
     best_value = {f"best_val_{plan.settings.objective}": winner.mean}
-    parent.log_metrics(best_value | queries.test_accuracy(tested))
+    # One step after the best so far of the last trial, so that MLflow shows it as the present one.
+    last_step = storage.count(study).n_done + 1
+    parent.log_metrics(best_value | queries.test_accuracy(tested), step=last_step)
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     print(summary.record(study, plan, parent, confirmed, tested, verdict))
 

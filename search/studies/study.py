@@ -19,7 +19,7 @@ from search.jobs import CHECK_DEVICE, job
 from search.methods.samplers import make_pruner, silence_optuna
 from search.methods.space import Point
 from search.settings import SearchSettings
-from search.studies import finalize, front, proposals, storage, trial
+from search.studies import finalize, front, progress, proposals, storage, trial
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan, starting_values
 from search.studies.results import shown
@@ -187,6 +187,7 @@ class Worker:
         if outcome.kind == "refused":
             raise InputError(outcome.text)
         print(self._line(taken.number), flush=True)
+        progress.record_progress(self.study, self.plan, Run(self.parent_id))
 
     def tell(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
         """Tell the study how a trial ended. One that could not end by itself is tried again."""

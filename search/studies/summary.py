@@ -1,87 +1,36 @@
-"""Summary of a study on its run: trials.csv, plots and summary.md."""
+"""Summary of a study on its run: trials.csv, study.html, plots and summary.md."""
 
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
 import pandas as pd
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
-from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
-from search.methods.samplers import rungs
 from search.settings import SearchSettings
-from search.studies import front, plots
+from search.studies import front, page, plots
+from search.studies.commands import params_text, train_command
+from search.studies.importance import importance
 from search.studies.plan import Plan
+from search.studies.progress import describe, page_info, rungs_of
 from search.studies.results import Finalist, Verdict, not_worse, shown
-from search.studies.storage import retry_history
-
-MIN_TRIALS = 4
-"""Finished trials that are needed to estimate parameter importance."""
-
-
-def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """Table of the trials that have ended, a row each; `val_accuracy` is the best of the epochs."""
-    ended = [trial for trial in trials if trial.state.is_finished()]
-    starts = [trial.datetime_start for trial in ended if trial.datetime_start]
-    first = min(starts) if starts else None
-    names = list(dict.fromkeys(name for trial in ended for name in trial.params))
-    rows = []
-    for trial in ended:
-        begin = trial.datetime_start
-        row = {
-            "number": trial.number,
-            "state": trial.state.name.lower(),
-            "val_accuracy": max(trial.intermediate_values.values(), default=None),
-            "epochs": len(trial.intermediate_values),
-            "begin": (begin - first).total_seconds() if begin and first else None,
-            "seconds": trial.duration.total_seconds() if trial.duration else None,
-            "worker": _worker(trial),
-            "repeats": ", ".join(map(str, retry_history(trial))),
-            "run": trial.user_attrs.get("run"),
-            "error": trial.user_attrs.get("error"),
-        }
-        rows.append(row | {plots.PARAM + name: trial.params.get(name) for name in names})
-    return pd.DataFrame(rows)
+from search.studies.table import trials_table
 
 
 def record_study(study: optuna.Study, plan: Plan, parent: Run) -> None:
-    """Log trials.csv and the pictures of the trials so far."""
+    """Log trials.csv, study.html and the pictures of a study whose trials have ended."""
     trials = study.get_trials(deepcopy=False)
     table = trials_table(trials)
     parent.log_text(table.to_csv(index=False), "trials.csv")
+    parent.log_text(page.render(study, page_info(study, plan, finished=True)), "study.html")
     curves = {trial.number: trial.intermediate_values for trial in trials}
-    settings = plan.settings
-    marks = rungs(settings.epochs, plan.max_small_epochs) if settings.pruner == "halving" else []
-    shares = importance(study)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parent.log_file(plots.history(table, folder / "history.png"))
-        parent.log_file(plots.curves(table, curves, marks, folder / "curves.png"))
-        parent.log_file(plots.slices(table, folder / "slices.png"))
-        parent.log_file(plots.parallel(table, folder / "parallel.png"))
-        parent.log_file(plots.parallel_page(table, folder / "parallel.html"))
-        parent.log_file(plots.timeline(table, folder / "timeline.png"))
-        if shares:
-            finished = int((table["state"] == "complete").sum())
-            parent.log_file(plots.importance(shares, finished, folder / "importance.png"))
-
-
-def importance(study: optuna.Study) -> dict[str, float]:
-    """Share of the variance of validation accuracy by parameter (fANOVA; Hutter et al. 2014).
-
-    Empty if too few trials have finished, or if all have the same accuracy.
-    """
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(finished) < MIN_TRIALS or len({trial.value for trial in finished}) == 1:
-        return {}
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        parent.log_file(plots.curves(table, curves, rungs_of(plan), folder / "curves.png"))
 
 
 def record(
@@ -100,7 +49,7 @@ def record(
     finalists = "\n".join(
         f"| {f.trial.number} | {shown(f.mean, name)} "
         f"| {', '.join(shown(v, name) for v in f.confirmed)} "
-        f"| {shown(f.trial.value or 0.0, name)} | {_params_text(f.trial.params)} |"
+        f"| {shown(f.trial.value or 0.0, name)} | {params_text(f.trial.params)} |"
         for f in confirmed
     )
     text = f"""# Study {study.study_name}
@@ -136,6 +85,7 @@ less so.
 {cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
+    describe(parent, text)
     return text
 
 
@@ -170,19 +120,6 @@ def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     if cheapest is not winner and saved > 1.1:
         cheaper = f" Trial {cheapest.trial.number} is {saved:.1f} times as fast to train."
     return f"It does not differ significantly from trial {numbers}.{cheaper}"
-
-
-def train_command(settings: TrainSettings) -> str:
-    """Command line that trains with these settings, without defaults."""
-    defaults = asdict(recipe(TrainSettings, settings.network)) | {
-        "network": TrainSettings().network
-    }
-    given = [
-        f"-P {name}={shlex.quote(str(value))}"
-        for name in settings.fields()
-        if (value := getattr(settings, name)) != defaults[name] and name != "threads"
-    ]
-    return " ".join(["mlflow run . -e train", *given])
 
 
 def _importance_text(shares: Mapping[str, float]) -> str:
@@ -221,20 +158,3 @@ def _recording_share(parent: Run) -> float:
     seconds = sum(t.info.end_time - t.info.start_time for t in ended) / 1000
     recording = sum(t.data.metrics["recording_seconds"] for t in ended)
     return recording / seconds if seconds else 0.0
-
-
-def _worker(trial: FrozenTrial) -> str | None:
-    """Name of a trial's worker, host:pid/number."""
-    attrs = trial.user_attrs
-    if "process" not in attrs:
-        return None
-    host, pid, _ = attrs["process"].rsplit(":", 2)
-    return f"{host}:{pid}/{attrs.get('worker', 0)}"
-
-
-def _params_text(params: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {_text(value)}" for name, value in params.items())
-
-
-def _text(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,149 @@
+"""Progress of a study on its run: study.html, trials.csv, the best so far and a description."""
+
+import sys
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.runs.tracking import Run
+from search.methods.samplers import rungs
+from search.studies import page, storage
+from search.studies.commands import params_text, train_command
+from search.studies.front import COST
+from search.studies.plan import Plan
+from search.studies.rows import STATES, Aim
+from search.studies.table import trials_table
+
+INTERVAL = 10.0
+"""Seconds between two updates of a study's run by one process, unless the best has changed."""
+LONGEST_NOTE = 7_900
+"""Maximum characters of a description; MLflow refuses tags of more than 8,000."""
+
+
+@dataclass
+class _Written:
+    """What this process has last written to a study's run."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    time: float = -INTERVAL
+    best: int | None = None
+
+
+_written: defaultdict[str, _Written] = defaultdict(_Written)
+"""By the id of the study's run."""
+
+
+def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
+    """Update study.html, trials.csv, the description and the best so far on a study's run.
+
+    Called after each trial. It writes if the best has changed or all trials have ended, else at
+    most every `INTERVAL` seconds, and not while another thread writes. If the MLflow store does not
+    answer, it prints a line on stderr; the study goes on.
+    """
+    written = _written[parent.id]
+    if not written.lock.acquire(blocking=False):
+        return
+    try:
+        count, best = storage.count(study), best_trial(study)
+        number = best.number if best else None
+        is_last = count.n_done >= plan.settings.trials and not count.running
+        is_due = time.monotonic() - written.time >= INTERVAL
+        if is_due or is_last or number != written.best:
+            _write(study, plan, parent, count)
+            written.time, written.best = time.monotonic(), number
+    except Exception as error:  # of any kind: the trials matter more than their page
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        print(f"the page of the study could not be updated ({reason})", file=sys.stderr)
+    finally:
+        written.lock.release()
+
+
+def _write(study: optuna.Study, plan: Plan, parent: Run, count: storage.Count) -> None:
+    best = best_trial(study)
+    if best and best.value is not None:
+        name = f"best_val_{plan.settings.objective}"
+        parent.log_metrics({name: best.value}, step=count.n_done)
+    describe(parent, _description(study, plan, count))
+    table = trials_table(study.get_trials(deepcopy=False))
+    parent.log_text(table.to_csv(index=False), "trials.csv")
+    parent.log_text(page.render(study, page_info(study, plan, finished=False)), "study.html")
+
+
+def describe(run: Run, text: str) -> None:
+    """Set the description of a run, Markdown that MLflow shows at the top of its page."""
+    run.tag(**{"mlflow.note.content": text[:LONGEST_NOTE]})
+
+
+def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageInfo:
+    """What the page of a study says beside its trials."""
+    settings = plan.settings
+    trials = study.get_trials(deepcopy=False)
+    images = f"{settings.max_train_faces:,} at most" if settings.max_train_faces else "all"
+    return page.PageInfo(
+        title=study.study_name,
+        wanted=settings.trials,
+        command=lambda number: _command(plan, trials[number]),
+        finished=finished,
+        facts={
+            "dataset": str(study.user_attrs.get("digest", plan.data)),
+            "training images": images,
+            "network": f"{settings.network}, width {settings.width:g}",
+            "epochs": f"{settings.epochs} at most",
+            "space": settings.space,
+            "sampler": settings.sampler,
+            "pruner": settings.pruner,
+        },
+        objective=f"validation {settings.objective.replace('_', ' ')}",
+        is_share=settings.objective != "loss",
+        rungs=rungs_of(plan),
+        costs=None
+        if settings.cost == "none"
+        else {t.number: t.user_attrs[COST] for t in trials if COST in t.user_attrs},
+        cost_name=settings.cost.replace("_", "-"),
+    )
+
+
+def rungs_of(plan: Plan) -> list[int]:
+    """Epochs at which the pruner compares trials; empty if they depend on the trials."""
+    if plan.settings.pruner != "halving":
+        return []
+    return rungs(plan.settings.epochs, plan.max_small_epochs)
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The finished trial with the best value, of equals the first."""
+    sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(finished, key=lambda one: (sign * (one.value or 0.0), -one.number), default=None)
+
+
+def _command(plan: Plan, one: FrozenTrial) -> str:
+    return train_command(plan.training(one.params))
+
+
+def _description(study: optuna.Study, plan: Plan, count: storage.Count) -> str:
+    """State of a running study in a few lines of Markdown."""
+    info = page_info(study, plan, finished=False)
+    aim = Aim(info.objective, info.is_share, study.direction == StudyDirection.MAXIMIZE)
+    trials = study.get_trials(deepcopy=False)
+    names = [one.state.name.lower() for one in trials]
+    counts = [f"{names.count(state)} {word}" for state, word in STATES.items() if state in names]
+    lines = [f"{count.n_done} of {plan.settings.trials} trials have ended ({', '.join(counts)})."]
+    if best := best_trial(study):
+        lines += [
+            f"**Best so far: {aim.name} {aim.text(best.value)}**, trial {best.number}: "
+            f"{params_text(best.params)}",
+            f"    {_command(plan, best)}",
+        ]
+    lines += [
+        f"- trial {one.number} is running, epoch {one.last_step or 0}: {params_text(one.params)}"
+        for one in trials
+        if one.state == TrialState.RUNNING
+    ]
+    lines.append("Charts of all trials are in the artifact `study.html`.")
+    return "\n\n".join(lines)

@@ -1,0 +1,114 @@
+"""A headless Chromium, driven through a pipe: for tests that look at a page as a reader does."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--remote-debugging-pipe",
+)  # fmt: skip
+
+
+class Browser:
+    """A tab of Chromium; `events` are the messages that it sent by itself (DevTools protocol).
+
+    Skips the test where there is no Chromium.
+    """
+
+    def __init__(self, profile: Path) -> None:
+        found = next((path for name in NAMES if (path := shutil.which(name))), None)
+        if found is None:
+            pytest.skip("needs Chromium")
+        self.events: list[dict[str, Any]] = []
+        self._numbers = itertools.count(1)
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        # Chromium reads from descriptor 3 and writes to 4; the shell puts the pipes there.
+        command = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", command, "bash", found, *FLAGS, f"--user-data-dir={profile}"],
+            pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._out, self._in = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
+        self._rest = b""
+        self._tab: dict[str, str] = {}
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._tab = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._out.close()
+        self._in.close()
+
+    def call(self, method: str, **arguments: object) -> Any:
+        """Call a method of the protocol and return its result. Raises AssertionError."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": arguments} | self._tab
+        self._out.write(json.dumps(message).encode() + b"\0")
+        self._out.flush()
+        while (answer := self._read()).get("id") != number:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, file: Path, width: int, height: int = 900) -> None:
+        """Open a file in a window of that size and wait until it is loaded."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        self.events.clear()
+        self.call("Page.navigate", url=file.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._read())
+
+    def value(self, script: str) -> Any:
+        """The value of a JavaScript expression on the page."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def hover(self, x: float, y: float) -> None:
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def requests(self) -> list[str]:
+        """Addresses that the page has asked for."""
+        sent = [e for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in sent]
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """Exceptions and messages on the console."""
+        kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+        return [event for event in self.events if event["method"] in kinds]
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            received = os.read(self._in.fileno(), 1 << 16)
+            assert received, "Chromium has ended"
+            self._rest += received
+        message, _, self._rest = self._rest.partition(b"\0")
+        return dict(json.loads(message))
