@@ -15,7 +15,7 @@ from pipeline.data import CLASSES
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import batch_norm, files
-from pipeline.networks.batch_norm import recalibrate
+from pipeline.networks.batch_norm import Recalibration
 from pipeline.networks.build import build
 from pipeline.networks.layers import FusedBatchNormalization
 from pipeline.networks.tta import ROTATION, with_tta
@@ -221,7 +221,7 @@ def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
     inputs = keras.Model(model.inputs, [x.input for x in normalisations])
 
     def recalibrate_and_look(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        recalibrate(model, faces, views)
+        Recalibration(model, views)(faces)
         shown = faces if views == "none" else np.concatenate([faces, faces[:, :, ::-1]])
         return inputs.predict(shown, verbose=0)
 

@@ -38,7 +38,7 @@ PACKAGES = {
 HOME = {
     "mlflow": {"pipeline/runs", "search"},
     "matplotlib": {"pipeline/reports", "search/studies"},
-    "tensorflow": {"pipeline/networks", "pipeline/training"},
+    "tensorflow": {"pipeline/data", "pipeline/networks", "pipeline/training"},
     "optuna": {"search"},
 }
 """The folders in which a library may be imported."""

@@ -15,7 +15,7 @@ from pipeline.data.batches import TrainBatches
 from pipeline.data.dataset import Dataset
 from pipeline.errors import TrainingError
 from pipeline.networks import files
-from pipeline.networks.batch_norm import recalibrate
+from pipeline.networks.batch_norm import Recalibration
 from pipeline.networks.build import build
 from pipeline.networks.layers import set_momentum
 from pipeline.registry import LOSSES, OPTIMIZERS
@@ -349,7 +349,7 @@ def test_a_training_on_few_faces_is_validated_by_statistics_of_its_present_weigh
     model = fit(dataset, **options).model
     assert model is not None
     trained = files.get_state(model.non_trainable_weights)
-    recalibrate(model, dataset.part(TRAIN)[0], "none")
+    Recalibration(model, "none")(dataset.part(TRAIN)[0])
     measured = files.get_state(model.non_trainable_weights)
     assert trained[0] == pytest.approx(measured[0], rel=0.1, abs=0.01)
 

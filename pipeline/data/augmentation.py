@@ -69,7 +69,9 @@ def _placements(
     return np.stack([cos, -sin * sign, sin, cos * sign, *shift], axis=1).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+# With these types numba loads, or compiles, it as this module is imported: once for a search, whose
+# trials' processes are forked afterwards.
+@njit("(uint8[:, :, ::1], float32[:, ::1], uint8[:, :, ::1])", cache=True, nogil=True)
 def _warp(images, placements, out):  # type: ignore[no-untyped-def]  # numba infers its types
     """Resample `images` by bilinear interpolation: each output pixel from four input pixels."""
     full, side = images.shape[1], out.shape[1]

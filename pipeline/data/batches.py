@@ -1,5 +1,7 @@
 """Batches of a split, in the order and with the augmentation of an epoch."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +10,17 @@ from pipeline.data import CLASSES, SIDE, TRAIN, augmentation
 from pipeline.data.dataset import Dataset
 from pipeline.settings import Hyperparameters
 
-# With two workers Keras fetches batches ahead by itself. With one it leaves that to tf.data, whose
-# tuning thread (TensorFlow 2.21) keeps the end of an epoch waiting for seconds. On other backends
-# (Keras 3.15) what was fetched to build the network would come into the first epoch.
-WORKERS = 2 if keras.backend.backend() == "tensorflow" else 1
+WORKERS = 2
+"""Batches that TensorFlow prepares at a time."""
 
 
 class Batches(keras.utils.PyDataset):
     """One split, as it is: images (b, 48, 48, 1) uint8 and one-hot labels (b, 7) float32."""
 
     def __init__(self, dataset: Dataset, split: int, batch_size: int) -> None:
-        super().__init__(workers=WORKERS)
+        # One worker: what more of them fetch ahead to build the network would come into the first
+        # epoch (Keras 3.15).
+        super().__init__(workers=1)
         self.images, labels = dataset.part(split)
         self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.batch_size = batch_size
@@ -70,3 +72,32 @@ class TrainBatches(Batches):
 def side_at(settings: Hyperparameters, epoch: int) -> int:
     """Side in pixels of the training faces in `epoch` (the first is 0)."""
     return settings.image_size if epoch < settings.small_epochs else SIDE
+
+
+def for_fit(batches: Batches, *, any_size: bool = False) -> Any:
+    """`batches` as Keras' `fit` takes them; with `any_size` the images' sides may change.
+
+    On TensorFlow this is a tf.data.Dataset. From a PyDataset Keras (3.15) would take the shapes of
+    the first batches, refuse other sides and trace its steps anew for them.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow
+
+    sides = (None, None) if any_size else (SIDE, SIDE)
+
+    @tensorflow.autograph.experimental.do_not_convert
+    def fetch(number: Any) -> tuple[Any, Any]:
+        images, targets = tensorflow.numpy_function(
+            lambda number: batches[int(number)], [number], (tensorflow.uint8, tensorflow.float32)
+        )
+        images.set_shape((None, *sides, 1))
+        targets.set_shape((None, len(CLASSES)))
+        return images, targets
+
+    stream = tensorflow.data.Dataset.range(len(batches))
+    stream = stream.map(fetch, num_parallel_calls=WORKERS).prefetch(WORKERS)
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False  # its thread keeps the end of an epoch waiting for seconds
+    options.threading.private_threadpool_size = WORKERS
+    return stream.with_options(options)

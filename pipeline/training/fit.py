@@ -5,8 +5,9 @@ also when a training was interrupted and went on from its checkpoint.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pipeline.data import TRAIN, VALIDATION
-from pipeline.data.batches import Batches, TrainBatches
+from pipeline.data.batches import Batches, TrainBatches, for_fit
 from pipeline.data.dataset import Dataset
 from pipeline.errors import TrainingError
 from pipeline.networks import files
-from pipeline.networks.batch_norm import recalibrate
+from pipeline.networks.batch_norm import Recalibration
 from pipeline.networks.build import build
+from pipeline.networks.compiled import compiled
 from pipeline.networks.layers import set_momentum
 from pipeline.networks.tta import with_tta
 from pipeline.runs import signals
@@ -44,16 +46,31 @@ VALIDATION_RECALIBRATION_FACES = 512
 
 @dataclass
 class TrainResult:
-    """A training's result: `model` has the kept epoch's weights and computes in float32.
+    """A training's result; `state` has the metrics of its epochs and the kept epoch's weights."""
 
-    `history` has the metrics of each epoch; `best_epoch` is the one that is kept, the best or the
-    last by `settings.keep_epoch`. `model` is None if not even one epoch was finished.
-    """
-
-    model: keras.Model | None
-    history: list[dict[str, float]]
-    best_epoch: int
+    settings: TrainSettings
+    dataset: Dataset
+    state: TrainState
     interrupted: bool
+
+    @cached_property
+    def model(self) -> keras.Model | None:
+        """The network that is saved; None if not even one epoch was finished.
+
+        It is built when it is first asked for, since a search asks for none.
+        """
+        weights = self.state.best_weights
+        return kept_network(self.settings, self.dataset, weights) if weights else None
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Metrics of each epoch."""
+        return self.state.history
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that is kept, the best or the last by `settings.keep_epoch`; 0 if none is."""
+        return self.state.best_epoch
 
     @property
     def best_val_accuracy(self) -> float:
@@ -91,9 +108,7 @@ def fit(
         if not _is_interrupt(error):
             raise
         interrupted = True
-    weights = state.best_weights
-    model = kept_network(settings, dataset, weights) if weights else None
-    return TrainResult(model, state.history, state.best_epoch, interrupted)
+    return TrainResult(settings, dataset, state, interrupted)
 
 
 @dataclass
@@ -121,22 +136,21 @@ class _Training:
             checkpoints.load(self.checkpoint, self.variables, state)
         for epoch, logs in enumerate(state.history, start=1):
             self._report(epoch, logs)
+        epochs = len(state.history)
+        if epochs == settings.epochs or stops_early(epochs, state.best_epoch, settings):
+            return
 
         epoch_end = _EpochEnd(train, self._finish_epoch, self.on_batch)
         before_validation = _before_validation(settings, self.dataset, model)
-        for last_epoch in self._stages():
-            train.start_epoch(len(state.history))
-            model.fit(
-                train,
-                validation_data=validation,
-                initial_epoch=len(state.history),
-                epochs=last_epoch,
-                callbacks=[epoch_end, *before_validation],
-                shuffle=False,  # `TrainBatches` does it
-                verbose=0,
-            )
-            # With an EMA, Keras' `fit` ends by putting the average in the place of the weights.
-            files.set_state(model.trainable_variables, epoch_end.trained)
+        model.fit(
+            for_fit(train, any_size=settings.small_epochs > 0),
+            validation_data=for_fit(validation),
+            initial_epoch=epochs,
+            epochs=settings.epochs,
+            callbacks=[epoch_end, *before_validation],
+            shuffle=False,  # `TrainBatches` does it
+            verbose=0,
+        )
 
     def _compiled(self, steps_per_epoch: int) -> keras.Model:
         model = build(self.settings, precision=self.precision, to_train=True)
@@ -170,14 +184,6 @@ class _Training:
         for call in self.on_epoch:
             call(epoch, logs)
 
-    def _stages(self) -> Iterator[int]:
-        """The last epoch of each call of Keras' `fit`: one call takes images of one size."""
-        for last_epoch in (self.settings.small_epochs, self.settings.epochs):
-            epochs = len(self.state.history)
-            stopped = stops_early(epochs, self.state.best_epoch, self.settings)
-            if epochs < last_epoch and not stopped:
-                yield last_epoch
-
 
 def _before_validation(
     settings: TrainSettings, dataset: Dataset, model: keras.Model
@@ -185,13 +191,12 @@ def _before_validation(
     """Callbacks that prepare the weights for validation, in order: EMA weights, then batch norm."""
     callbacks: list[keras.callbacks.Callback] = []
     if settings.ema:
-        callbacks.append(keras.callbacks.SwapEMAWeights())
+        callbacks.append(_AveragedWeights())
     if settings.recalibrate_bn:
+        recalibrate = Recalibration(model, "none")
         images = _some_faces(settings, dataset, VALIDATION_RECALIBRATION_FACES)
         callbacks.append(
-            keras.callbacks.LambdaCallback(
-                on_test_begin=lambda logs: recalibrate(model, images, "none")
-            )
+            keras.callbacks.LambdaCallback(on_test_begin=lambda logs: recalibrate(images))
         )
     return callbacks
 
@@ -223,6 +228,17 @@ def stops_early(epoch: int, best_epoch: int, settings: Hyperparameters) -> bool:
     return 0 < settings.patience <= epoch - max(best_epoch, settings.small_epochs)
 
 
+class _AveragedWeights(keras.callbacks.SwapEMAWeights):
+    """Keras' callback that validates the EMA of the weights, its swap compiled.
+
+    As Keras (3.15) has it, the swap of some 20 variables takes as long as a step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._swap_variables = compiled(super()._swap_variables)
+
+
 class _EpochEnd(keras.callbacks.Callback):
     """Callback at the end of an epoch: renames Keras' logs, times the steps, stops the training."""
 
@@ -239,7 +255,6 @@ class _EpochEnd(keras.callbacks.Callback):
         self.epoch = 0
         self.started = self.seconds = 0.0
         self.validated: list[NDArray[Any]] = []
-        self.trained: list[NDArray[Any]] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.epoch = epoch + 1
@@ -271,7 +286,6 @@ class _EpochEnd(keras.callbacks.Callback):
             "images_per_second": len(self.train.images) / self.seconds,
         }
         logs = {name: float(value) for name, value in metrics.items()}
-        self.trained = files.get_state(self.model.trainable_variables)
         if self.finish_epoch(logs, self.validated):
             self.model.stop_training = True
 
@@ -284,7 +298,7 @@ def kept_network(
     files.set_state(model.weights, weights)
     if settings.recalibrate_bn:
         images = _some_faces(settings, dataset, RECALIBRATION_FACES)
-        recalibrate(model, images, settings.tta)
+        Recalibration(model, settings.tta)(images)
     return with_tta(model, settings.tta)
 
 
