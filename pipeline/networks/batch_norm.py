@@ -23,12 +23,14 @@ class Recalibration:
     al. 2018), without dropout, which changes the variance of what follows it.
     """
 
-    def __init__(self, model: keras.Model, tta: str) -> None:
+    def __init__(self, model: keras.Model, tta: str, *, repeated: bool = False) -> None:
+        """With `repeated` it is compiled, which pays for several calls."""
         self.model = model
         self.tta = tta
         self.normalisations = [x for x in model.layers if isinstance(x, layers.BatchNormalization)]
         self.dropouts = [x for x in model.layers if isinstance(x, layers.Dropout)]
-        self.update = compiled(self._update, (None, *model.input_shape[1:]), ())
+        shape = (None, *model.input_shape[1:])
+        self.update = compiled(self._update, shape, ()) if repeated else self._update
 
     def __call__(self, images: NDArray[np.uint8]) -> None:
         """Re-estimate the statistics on `images` (N, 48, 48, 1)."""

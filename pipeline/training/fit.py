@@ -193,7 +193,7 @@ def _before_validation(
     if settings.ema:
         callbacks.append(_AveragedWeights())
     if settings.recalibrate_bn:
-        recalibrate = Recalibration(model, "none")
+        recalibrate = Recalibration(model, "none", repeated=True)
         images = _some_faces(settings, dataset, VALIDATION_RECALIBRATION_FACES)
         callbacks.append(
             keras.callbacks.LambdaCallback(on_test_begin=lambda logs: recalibrate(images))
