@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import peers, processor, recorded
+from benchmarks import peers, recorded
 from benchmarks.recorded import Array, Recorded
 from pipeline import InputError
 from search.curve_sampler import CurveSampler
@@ -69,13 +69,17 @@ class OptunaMethod:
     anew: bool = False
     """Make the sampler anew for each trial, as our study does."""
 
-    def __call__(self, benchmark: Recorded, start: peers.Point, seed: int, spent: peers.Spent) -> None:
+    def __call__(
+        self, benchmark: Recorded, start: peers.Point, seed: int, spent: peers.Spent
+    ) -> None:
         study = optuna.create_study(direction="maximize", pruner=self.pruner(benchmark.epochs))
         study.sampler = self.sampler(benchmark, start, seed, 0)
         study.enqueue_trial(start)
         while True:
             if self.anew:
-                study.sampler = self.sampler(benchmark, start, seed, len(study.trials))
+                study.sampler = self.sampler(
+                    benchmark, start, seed, len(study.get_trials(deepcopy=False))
+                )
             trial = study.ask(dict(benchmark.space))
             best = -np.inf
             for epoch, value in enumerate(benchmark.curve(trial.params), start=1):
@@ -104,8 +108,12 @@ METHODS: Mapping[str, peers.Method] = {
         _halving,
         anew=True,
     ),
-    "random": OptunaMethod(lambda _, __, seed, ___: RandomSampler(seed=seed), lambda _: NopPruner()),
-    "optuna": OptunaMethod(lambda _, __, seed, ___: TPESampler(seed=seed), lambda _: MedianPruner()),
+    "random": OptunaMethod(
+        lambda _, __, seed, ___: RandomSampler(seed=seed), lambda _: NopPruner()
+    ),
+    "optuna": OptunaMethod(
+        lambda _, __, seed, ___: TPESampler(seed=seed), lambda _: MedianPruner()
+    ),
     "tpe_hyperband": OptunaMethod(
         lambda _, __, seed, ___: TPESampler(seed=seed, multivariate=True, n_startup_trials=5),
         lambda epochs: HyperbandPruner(1, epochs, 3),
@@ -160,7 +168,7 @@ def main(replay: Replay) -> None:
         replay.json.write_text(json.dumps(records(benchmarks, regrets), indent=1) + "\n")
     Console(width=150).print(
         summary(regrets),
-        f"{len(benchmarks)} benchmarks x {replay.seeds} seeds, {replay.start} start, {processor()}",
+        f"{len(benchmarks)} benchmarks x {replay.seeds} seeds, start: {replay.start}",
     )
 
 
@@ -227,7 +235,10 @@ def compared(difference: Array) -> list[str]:
     """The mean of (benchmarks, seeds) with its interval, and on how many benchmarks it is < 0."""
     low, high = interval(difference)
     better = int((difference.mean(axis=1) < 0).sum())
-    return [f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})", f"{better} of {len(difference)}"]
+    return [
+        f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})",
+        f"{better} of {len(difference)}",
+    ]
 
 
 def interval(difference: Array) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """A Gaussian process over (setting, epoch), which learns from trainings that were cut short too."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ LENGTH = 0.4
 """Median of a setting's length scales, in one dimension: as a share of a parameter's range."""
 LENGTH_SPREAD = 0.7
 LENGTH_LIMITS = (-3.0, 4.0)
+JITTER = 1e-6
+"""Added to the noise, so that the covariance stays positive definite."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class Observations:
     """Epoch of each point over the epochs of the longest training, in (0, 1], (m,)."""
     value: Array
     """The value at each point; higher is better, mean 0 and variance about 1, (m,)."""
+
+    @cached_property
+    def gaps(self) -> Array:
+        """How far apart two points are in epochs, as a share of the longest training, (m, m)."""
+        return np.abs(self.share[:, None] - self.share)
+
+    @cached_property
+    def same(self) -> Array:
+        """1 where two points are of one trial, else 0, (m, m)."""
+        return (self.trial[:, None] == self.trial).astype(float)
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.int_], ...]:
+        """Index that spreads a matrix of trials over their points."""
+        return np.ix_(self.trial, self.trial)
 
 
 class CurveGP:
@@ -116,43 +134,42 @@ class CurveGP:
     def _terms(self, theta: Array, seen: Observations, radii: Array) -> tuple[Array, ...]:
         """The covariance of all points, and the parts that its derivatives need, each (m, m)."""
         epochs, setting, setting_epochs, trial, trial_epochs, noise, scale = np.exp(theta[:7])
-        apart = np.abs(seen.share[:, None] - seen.share) / scale
-        together = np.exp(-apart)
-        same = (seen.trial[:, None] == seen.trial).astype(float)
-        near = matern(radii)[seen.trial][:, seen.trial]
+        together = np.exp(-seen.gaps / scale)
+        near = matern(radii)[seen.pairs]
         covariance = epochs * together
         covariance += near * (setting + setting_epochs * together)
-        covariance += same * (trial + trial_epochs * together)
-        covariance[np.diag_indices_from(covariance)] += noise + 1e-6
-        return covariance, near, together, same, apart
+        covariance += seen.same * (trial + trial_epochs * together)
+        covariance[np.diag_indices_from(covariance)] += noise + JITTER
+        return covariance, near, together
 
     def _loss(self, theta: Array, seen: Observations) -> tuple[float, Array]:
         """Minus the logarithm of the posterior density of `theta`, and its gradient."""
         n = len(KERNEL)
         lengths = np.exp(theta[n:])
         radii = np.sqrt(self._squares @ lengths**-2)
-        covariance, near, together, same, apart = self._terms(theta, seen, radii)
+        covariance, near, together = self._terms(theta, seen, radii)
         try:
-            factor = cholesky(covariance, lower=True)
+            factor = cholesky(covariance, lower=True, check_finite=False)
         except LinAlgError:
             return 1e6, np.zeros_like(theta)
-        inverse = cho_solve((factor, True), np.eye(len(factor)))
+        inverse = cho_solve((factor, True), np.eye(len(factor)), check_finite=False)
         weights = inverse @ seen.value
         loss = 0.5 * seen.value @ weights + np.log(np.diag(factor)).sum()
         outer = 0.5 * (inverse - np.outer(weights, weights))
-        epochs, setting, setting_epochs, trial, trial_epochs, noise, _ = np.exp(theta[:n])
-        changing = epochs + near * setting_epochs + same * trial_epochs
+        epochs, setting, setting_epochs, trial, trial_epochs, noise, scale = np.exp(theta[:n])
+        changing = epochs + near * setting_epochs + seen.same * trial_epochs
+        outer_together = outer * together
         gradient = np.empty_like(theta)
         gradient[:n] = [
-            (outer * together).sum() * epochs,
-            (outer * near).sum() * setting,
-            (outer * near * together).sum() * setting_epochs,
-            (outer * same).sum() * trial,
-            (outer * same * together).sum() * trial_epochs,
+            outer_together.sum() * epochs,
+            np.vdot(outer, near) * setting,
+            np.vdot(outer_together, near) * setting_epochs,
+            np.vdot(outer, seen.same) * trial,
+            np.vdot(outer_together, seen.same) * trial_epochs,
             np.trace(outer) * noise,
-            (outer * changing * together * apart).sum(),
+            np.vdot(outer_together * changing, seen.gaps) / scale,
         ]
-        by_point = outer * (setting + setting_epochs * together)
+        by_point = setting * outer + setting_epochs * outer_together
         by_trial = np.add.reduceat(np.add.reduceat(by_point, self._starts, 0), self._starts, 1)
         slope = by_trial * _slope(radii)
         gradient[n:] = np.tensordot(slope, self._squares, 2) * lengths**-2

@@ -295,16 +295,17 @@ def recorded_space(
 def best_so_far(trial: FrozenTrial, sign: float, most: float) -> tuple[Array, Array]:
     """Steps of a trial's reports, and the best value up to each; `sign` makes higher better.
 
-    A finished trial ends with its value, at `most` if it has reported nothing. NaN is left out.
+    A finished trial ends with its value, at `most` if it has reported nothing. What is not finite
+    is left out.
     """
     reports = sorted(
         (step, sign * value)
         for step, value in trial.intermediate_values.items()
-        if sign * value < np.inf
+        if np.isfinite(value)
     )
     epochs = np.array([step for step, _ in reports], dtype=float)
     best = np.maximum.accumulate(np.array([value for _, value in reports], dtype=float))
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
+    if trial.state == TrialState.COMPLETE and trial.value is not None and np.isfinite(trial.value):
         if not len(epochs):
             epochs, best = np.array([most]), np.array([0.0])
         best[-1] = sign * trial.value
@@ -312,16 +313,16 @@ def best_so_far(trial: FrozenTrial, sign: float, most: float) -> tuple[Array, Ar
 
 
 def observations(curves: Sequence[Curve], settings: Array, most: float) -> Observations:
-    """Some points of each curve, the last one among them, scaled to what the better half does.
+    """Some points of each curve, the last one among them, scaled to mean 0 and variance 1.
 
-    Values far below the better half are raised, so that a diverged training does not make all
-    others look alike.
+    Values further below the best than three times the median trial are raised to there, so that a
+    few diverged trainings do not make all others look alike.
     """
     n = int(np.clip(POINTS // len(curves), 1, POINTS_A_CURVE))
     last = np.array([curve.best[-1] for curve in curves])
-    better = np.sort(last)[::-1][: max(2, (len(last) + 1) // 2)]
-    least = 1e-9 + 1e-6 * abs(better[0])
-    floor = better[0] - 5 * max(least, better[0] - np.median(better))
+    best, median = last.max(), np.median(last)
+    least = 1e-9 + 1e-6 * abs(best)
+    floor = best - 3 * max(least, best - median)
     raised = np.maximum(last, floor)
     points = [_points(len(curve.best), n) for curve in curves]
     value = np.concatenate([curve.best[p] for curve, p in zip(curves, points, strict=True)])
