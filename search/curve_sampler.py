@@ -315,14 +315,14 @@ def best_so_far(trial: FrozenTrial, sign: float, most: float) -> tuple[Array, Ar
 def observations(curves: Sequence[Curve], settings: Array, most: float) -> Observations:
     """Some points of each curve, the last one among them, scaled to mean 0 and variance 1.
 
-    Values further below the best than three times the median trial are raised to there, so that a
+    Values further below the best than ten times the median trial are raised to there, so that a
     few diverged trainings do not make all others look alike.
     """
     n = int(np.clip(POINTS // len(curves), 1, POINTS_A_CURVE))
     last = np.array([curve.best[-1] for curve in curves])
     best, median = last.max(), np.median(last)
     least = 1e-9 + 1e-6 * abs(best)
-    floor = best - 3 * max(least, best - median)
+    floor = best - 10 * max(least, best - median)
     raised = np.maximum(last, floor)
     points = [_points(len(curve.best), n) for curve in curves]
     value = np.concatenate([curve.best[p] for curve, p in zip(curves, points, strict=True)])

@@ -42,7 +42,7 @@ def quality(point: Point) -> float:
         np.log2(point["batch_size"] / 32) / 4,
         (point["dropout"] - 0.2) / 0.6,
         (point["shift"] - 3) / 6,
-        (point["momentum"] - 0.9) * 3 if point["optimizer"] == "momentum" else 0.5,
+        (point["momentum"] - 0.9) * 3 if point["optimizer"] == "momentum" else 0.3,
     ]
     return float(np.exp(-3 * np.sum(np.square(off))))
 
@@ -147,7 +147,7 @@ def test_a_start_beyond_the_space_is_brought_into_it() -> None:
 def test_proposals_stay_within_bounds_and_have_what_applies(start: Point | None) -> None:
     study = new_study()
     points = run(study, 30, start=start)
-    assert {point["optimizer"] for point in points} == {"adam", "momentum", "sgd"}
+    assert {"adam", "momentum"} <= {point["optimizer"] for point in points}
     for point in points:
         assert ("momentum" in point) == (point["optimizer"] == "momentum")
         assert 1e-5 <= point["lr"] <= 1
@@ -161,15 +161,14 @@ def best_after(points: list[Point]) -> float:
     return max(quality(point) for point in points)
 
 
-def test_it_finds_far_better_settings_than_random_search() -> None:
+def test_it_is_further_after_25_trials_than_random_search_after_75() -> None:
     ours = np.mean([best_after(run(new_study(), 25, seed)) for seed in range(3)])
     rng = np.random.default_rng(0)
     cube = UnitCube(SPACE, CONDITIONS)
     random = np.mean(
-        [max(quality(cube.params(row)) for row in cube.uniform(rng, 25)) for _ in range(20)]
+        [max(quality(cube.params(row)) for row in cube.uniform(rng, 75)) for _ in range(20)]
     )
-    assert random < 0.6
-    assert ours > 0.85
+    assert ours > random + 0.05
 
 
 def test_a_start_that_uniform_trials_beat_is_not_clung_to() -> None:
@@ -274,23 +273,24 @@ def test_equal_values_and_a_single_trial_are_no_trouble() -> None:
 
 def test_a_space_with_one_point_has_one_proposal() -> None:
     space = {"lr": FloatDistribution(0.1, 0.1), "optimizer": CategoricalDistribution(("adam",))}
-    points = run(new_study(), 8, space=space, start=None)
+    points = run(new_study(), 8, space=space, start=None, train=lambda point: [0.5] * EPOCHS)
     assert points == [{"lr": 0.1, "optimizer": "adam"}] * 8
 
 
 def test_settings_that_always_fail_are_left() -> None:
-    """Trainings with a batch size above 32 run out of memory."""
+    """Trainings with adam, which the start has too, run out of memory."""
     study = new_study()
-    failed = 0
-    for number in range(30):
-        trial = ask(study, start={**START, "batch_size": 16})
+    failed = []
+    for _ in range(25):
+        trial = ask(study)
         point = suggest(trial, SPACE)
-        if point["batch_size"] > 32:
+        failed.append(point["optimizer"] == "adam")
+        if failed[-1]:
             study.tell(trial, state=TrialState.FAIL)
-            failed += number >= 15
         else:
             finish(study, trial, curve(point))
-    assert failed <= 3
+    assert failed[0]
+    assert sum(failed[12:]) <= 4
 
 
 def test_a_range_may_be_narrowed_in_mid_study() -> None:
