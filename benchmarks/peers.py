@@ -90,7 +90,7 @@ def smac(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> None:
 
 
 def dehb(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> None:
-    """DEHB with trainings of a ninth, a third and all of the epochs; it can't be told of the start."""
+    """DEHB with a ninth, a third and all of the epochs; it can't be told of the start."""
     from dehb import DEHB
 
     train(benchmark, start, spent)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from sklearn.ensemble import ExtraTreesRegressor
 
 from pipeline import InputError
@@ -47,7 +47,7 @@ CNN = {
 }
 """Settings of Klein et al.: Adam's learning rate and the middle of the other ranges."""
 CHANCE = 0.70
-"""Loss that counts as having learnt nothing: ln 2 is 0.69. A diverged loss is cut here. A task in which
+"""Loss that counts as having learnt nothing (ln 2 is 0.69); higher ones are cut. A task in which
 hardly any setting gets below takes the median setting's lowest loss instead."""
 KEPT = 2
 """Of so many evaluations one is kept: 25 epochs of TaskSet's 50, 20 of CIFAR-10's 40."""
@@ -58,7 +58,7 @@ class Recorded:
     """A benchmark: what may be varied, and what each setting would come to. Higher is better."""
 
     name: str
-    space: Mapping[str, BaseDistribution]
+    space: Mapping[str, FloatDistribution]
     start: Mapping[str, Any]
     """A setting that is known to be good."""
     rows: Array = field(repr=False)
@@ -157,7 +157,7 @@ def _errors(
 
 def _benchmark(
     name: str,
-    space: Mapping[str, BaseDistribution],
+    space: Mapping[str, FloatDistribution],
     settings: Array,
     curves: Array,
     start: Mapping[str, float],

@@ -74,7 +74,7 @@ class OptunaMethod:
     ) -> None:
         study = optuna.create_study(direction="maximize", pruner=self.pruner(benchmark.epochs))
         study.sampler = self.sampler(benchmark, start, seed, 0)
-        study.enqueue_trial(start)
+        study.enqueue_trial(dict(start))
         while True:
             if self.anew:
                 study.sampler = self.sampler(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -68,7 +68,7 @@ def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> Point
     return point
 
 
-def new_study(direction: str = "maximize") -> optuna.Study:
+def new_study(direction: Literal["maximize", "minimize"] = "maximize") -> optuna.Study:
     silence_optuna()
     return optuna.create_study(direction=direction, pruner=make_pruner("halving", EPOCHS))
 
@@ -214,7 +214,7 @@ def test_workers_do_not_propose_the_same() -> None:
 
 def test_pruned_curves_teach() -> None:
     """Low learning rates were all pruned after an epoch, and nothing else differs."""
-    space = {"lr": FloatDistribution(1e-5, 1.0, log=True)}
+    space: dict[str, BaseDistribution] = {"lr": FloatDistribution(1e-5, 1.0, log=True)}
     study = new_study()
     for lr in np.geomspace(1e-5, 0.8, 12):
         good = lr > 0.05
