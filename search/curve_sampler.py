@@ -29,6 +29,8 @@ POINTS = 200
 POINTS_A_CURVE = 3
 TRIALS = 250
 """The most trials that the model is given."""
+FITTED = 80
+"""The most trials that its covariance is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,11 @@ class CurveSampler(BaseSampler):
     ) -> CurveGP:
         """The process, given the curves, and running trials as if they reached what is expected."""
         gp = CurveGP(self._cube.groups)
+        some = _fewer(curves, FITTED)
+        settings = self._cube.encode(np.array([curve.row for curve in some]))
+        gp.fit(observations(some, settings, most), iterations=25)
         seen = observations(curves, self._cube.encode(rows), most)
-        gp.fit(seen, iterations=25)
+        gp.condition(seen)
         if running:
             settings = self._cube.encode(np.array(running))
             gp.condition(with_expected(seen, settings, gp.predict(settings)[0]))
