@@ -1,205 +1,263 @@
-"""Search quality: this project's search, random search, the grid and Optuna's defaults.
+"""Search quality: our search against today's optimizers, on recorded learning curves.
 
-    python -m benchmarks.search
+    python -m benchmarks.search --curves FOLDER --seeds 8
+    python -m benchmarks.search --curves FOLDER --methods all --json results.json
 
-A tabular benchmark: benchmarks/curves.csv holds the validation accuracy after each epoch of a full
-grid of real trainings (benchmarks/record_curves.py), and a trial reads its curve instead of
-training, so a study takes seconds. Learning rate and batch size are rounded to the nearest recorded
-value. A trial of e epochs is the first e epochs of its curve, which is exact with a constant
-learning rate. The cost is the number of epochs, those of pruned trials included. Every method is
-repeated with 20 seeds.
+A trial looks its curve up instead of training, so a study takes seconds; sampler, pruner and study
+are the real ones. `benchmarks/recorded.py` says what the files hold. The first trial of every
+method is the benchmark's known good setting, with `--start bad` the median of nine random ones.
+The cost is the epochs that were trained, those of pruned trials included, in full trainings. Regret
+is scaled: 0 is the best setting, 1 the median random one. Methods are compared in pairs over
+benchmark and seed; intervals are bootstrapped over both.
 """
 
-import statistics
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import optuna
-import pandas as pd
 import tyro
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from benchmarks.record_curves import BATCH_SIZES, EPOCHS, FILE, LRS, OPTIMIZERS
-from search.methods.samplers import make_pruner, make_sampler, sampler_seed, silence_optuna
+from benchmarks import peers, recorded
+from benchmarks.recorded import Array, Recorded
+from pipeline.errors import InputError
+from search.methods import samplers
+from search.methods.curve_sampler import CurveSampler
+from search.methods.samplers import make_pruner, sampler_seed, silence_optuna
+from search.methods.space import Space
 
-Curves = dict[tuple[str, int, float], NDArray[np.float64]]
-AFTER = (100, 200, 400)  # epochs; the last is the budget of a study
-RANDOM = ("random", "random, full length")
-HALF_STEP = 3**0.5  # learning rates are a factor of 3 apart
-SHORTEST = EPOCHS // 5
+AFTER = (5, 10, 20)
+"""Full trainings after which regret is reported; the last is what a study may spend."""
+OURS, BEFORE = "ours", "tpe_halving"
+DRAWS = 5000
 
 
 @dataclass(frozen=True)
 class Replay:
-    repeats: int = 20
-    """Seeds for each method."""
-    picture: Path = Path("docs/search_quality.png")
-    """File of the plot."""
+    curves: Path
+    """Folder of recorded curves, .npz files."""
+    seeds: int = 8
+    """Studies of each method on each benchmark."""
+    methods: str = "ours,tpe_halving,random"
+    """Methods with commas between, or all."""
+    start: Literal["good", "bad"] = "good"
+    """What is tried first: the known good setting, or the median of nine random ones."""
+    json: Path | None = None
+    """File for the regrets, a list of objects: benchmark, method, seed, regret."""
 
 
 @dataclass(frozen=True)
-class Method:
-    sampler: Callable[[int, int], BaseSampler]
-    """Makes a sampler from the study's seed and the number of its trials."""
-    pruner: Callable[[], BasePruner]
-    full_length: bool = False
-    """Give every trial the largest number of epochs, instead of searching the number."""
+class OptunaMethod:
+    """A sampler and a pruner, in a study of Optuna's."""
+
+    sampler: Callable[[Recorded, peers.Point, int, int], BaseSampler]
+    """From the benchmark, the start, the study's seed and the number of its trials."""
+    pruner: Callable[[int], BasePruner]
+    """From the most epochs."""
+    anew: bool = False
+    """Make the sampler anew for each trial, as our study does."""
+
+    def __call__(
+        self, benchmark: Recorded, start: peers.Point, seed: int, spent: peers.Spent
+    ) -> None:
+        study = optuna.create_study(direction="maximize", pruner=self.pruner(benchmark.epochs))
+        study.sampler = self.sampler(benchmark, start, seed, 0)
+        study.enqueue_trial(dict(start))
+        while True:
+            if self.anew:
+                study.sampler = self.sampler(
+                    benchmark, start, seed, len(study.get_trials(deepcopy=False))
+                )
+            trial = study.ask(dict(benchmark.space))
+            best = -np.inf
+            for epoch, value in enumerate(benchmark.curve(trial.params), start=1):
+                best = max(best, value)
+                spent.epoch(value)
+                trial.report(value, epoch)
+                if epoch < benchmark.epochs and trial.should_prune():
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                    break
+            else:
+                study.tell(trial, best)
 
 
-METHODS = {
-    "ours": Method(
-        lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials), {}),
-        lambda: make_pruner("halving", EPOCHS),
-        full_length=True,
+def _ours(benchmark: Recorded, start: peers.Point, seed: int, trials: int) -> BaseSampler:
+    return CurveSampler(benchmark.space, start=start, seed=sampler_seed(seed, trials))
+
+
+def _halving(epochs: int) -> BasePruner:
+    return make_pruner("halving", epochs)
+
+
+METHODS: Mapping[str, peers.Method] = {
+    OURS: OptunaMethod(_ours, _halving, anew=True),
+    BEFORE: OptunaMethod(
+        lambda _, __, seed, trials: samplers.tpe(sampler_seed(seed, trials), {}, Space({}), 0),
+        _halving,
+        anew=True,
     ),
-    "Optuna's defaults": Method(lambda seed, _: TPESampler(seed=seed), MedianPruner),
-    "random": Method(lambda seed, _: RandomSampler(seed=seed), NopPruner),
-    "random, full length": Method(
-        lambda seed, _: RandomSampler(seed=seed), NopPruner, full_length=True
+    "random": OptunaMethod(
+        lambda _, __, seed, ___: RandomSampler(seed=seed), lambda _: NopPruner()
     ),
-    "grid, shuffled": Method(
-        lambda seed, _: GridSampler(
-            {"lr": LRS, "batch_size": BATCH_SIZES, "optimizer": OPTIMIZERS}, seed=seed
-        ),
-        NopPruner,
-        full_length=True,
+    "optuna": OptunaMethod(
+        lambda _, __, seed, ___: TPESampler(seed=seed), lambda _: MedianPruner()
     ),
+    "tpe_hyperband": OptunaMethod(
+        lambda _, __, seed, ___: TPESampler(seed=seed, multivariate=True, n_startup_trials=5),
+        lambda epochs: HyperbandPruner(1, epochs, 3),
+    ),
+    "asha": OptunaMethod(  # Ray Tune's defaults: grace period 1, reduction factor 4
+        lambda _, __, seed, ___: RandomSampler(seed=seed),
+        lambda _: SuccessiveHalvingPruner(1, 4, 0),
+    ),
+    "optuna_gp": OptunaMethod(
+        lambda _, __, seed, ___: peers.gp_sampler(seed), lambda _: NopPruner()
+    ),
+    "smac": peers.smac,
+    "dehb": peers.dehb,
+    "keras_tuner": peers.keras_tuner,
 }
 
 
-def read_curves() -> Curves:
-    groups = pd.read_csv(FILE).groupby(["optimizer", "batch_size", "lr"])
-    curves = {key: group["val_accuracy"].to_numpy() for key, group in groups}
-    wanted = len(OPTIMIZERS) * len(BATCH_SIZES) * len(LRS)
-    if len(curves) < wanted:
-        raise SystemExit(
-            f"{FILE.name} holds {len(curves)} of {wanted} curves; "
-            "python -m benchmarks.record_curves records the others"
-        )
-    return curves
-
-
-def nearest(value: float, recorded: tuple[float, ...]) -> float:
-    return min(recorded, key=lambda x: abs(np.log(x / value)))
-
-
-def best_by_epoch(method: Method, curves: Curves, seed: int, epochs: int) -> NDArray[np.float64]:
-    """The study's best validation accuracy after each trained epoch, (epochs,)."""
-    study = optuna.create_study(direction="maximize", pruner=method.pruner())
-    best: list[float] = []
-    sampler = method.sampler(seed, 0)
-    while len(best) < epochs:
-        # As in a real study, which creates its sampler for each trial, unlike the other methods.
-        own = method is METHODS["ours"]
-        study.sampler = method.sampler(seed, len(study.trials)) if own else sampler
-        trial = study.ask()
-        value = 0.0
-        try:
-            for accuracy in accuracies(trial, method, curves):
-                value = max(value, accuracy)
-                best.append(max(value, best[-1] if best else 0))
-            study.tell(trial, value)
-        except optuna.TrialPruned:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        if isinstance(sampler, GridSampler) and sampler.is_exhausted(study):
-            best += [best[-1]] * (epochs - len(best))
-    return np.array(best[:epochs])
-
-
-def accuracies(trial: optuna.Trial, method: Method, curves: Curves) -> Iterator[float]:
-    """Yield the validation accuracy of each epoch of a trial. Raises TrialPruned."""
-    shortest = EPOCHS if method.full_length else SHORTEST
-    epochs = trial.suggest_int("epochs", shortest, EPOCHS)
-    if method is METHODS["grid, shuffled"]:
-        point = (
-            trial.suggest_categorical("optimizer", OPTIMIZERS),
-            trial.suggest_categorical("batch_size", BATCH_SIZES),
-            trial.suggest_categorical("lr", LRS),
-        )
-    else:
-        batch_size = trial.suggest_int("batch_size", min(BATCH_SIZES), max(BATCH_SIZES), log=True)
-        lr = trial.suggest_float("lr", min(LRS) / HALF_STEP, max(LRS) * HALF_STEP, log=True)
-        optimizer = trial.suggest_categorical("optimizer", OPTIMIZERS)
-        point = (optimizer, int(nearest(batch_size, BATCH_SIZES)), nearest(lr, LRS))
-    for epoch, accuracy in enumerate(curves[point][:epochs], start=1):
-        trial.report(accuracy, epoch)
-        yield accuracy
-        if epoch < epochs and trial.should_prune():
-            raise optuna.TrialPruned
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (10_000, len(values))).mean(axis=1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+def best_by_epoch(
+    method: peers.Method, benchmark: Recorded, start: peers.Point, seed: int, trainings: int
+) -> Array:
+    """A study's best value after each trained epoch, (trainings * epochs,)."""
+    spent = peers.Spent(trainings * benchmark.epochs)
+    try:
+        method(benchmark, start, seed, spent)
+    except peers.BudgetSpent:
+        return np.array(spent.best)
+    raise RuntimeError("the method ended before its budget")
 
 
 def main(replay: Replay) -> None:
     silence_optuna()
-    curves = read_curves()
-    results = {
-        name: np.stack([best_by_epoch(m, curves, s, max(AFTER)) for s in range(replay.repeats)])
-        for name, m in METHODS.items()
+    benchmarks = recorded.read(replay.curves)
+    methods = chosen(replay.methods)
+    regrets = {name: [] for name in methods}  # type: dict[str, list[list[Array]]]
+    for benchmark in track(benchmarks, "benchmarks", console=Console(stderr=True)):
+        for name in methods:
+            regrets[name].append(
+                [
+                    benchmark.regret(
+                        best_by_epoch(
+                            METHODS[name],
+                            benchmark,
+                            benchmark.bad_start(seed) if replay.start == "bad" else benchmark.start,
+                            seed,
+                            AFTER[-1],
+                        )
+                    )
+                    for seed in range(replay.seeds)
+                ]
+            )
+    if replay.json is not None:
+        replay.json.write_text(json.dumps(records(benchmarks, regrets), indent=1) + "\n")
+    Console(width=150).print(
+        summary(regrets),
+        f"{len(benchmarks)} benchmarks x {replay.seeds} seeds, start: {replay.start}",
+    )
+
+
+def chosen(names: str) -> list[str]:
+    """The methods of that name, without those that aren't installed if all are wanted."""
+    if names == "all":
+        missing = {name for name in METHODS if peers.missing(name)}
+        for name in sorted(missing):
+            print(peers.missing(name))
+        return [name for name in METHODS if name not in missing]
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in METHODS:
+            raise InputError(f"methods={name}: no such method; choose from {', '.join(METHODS)}")
+        if message := peers.missing(name):
+            raise InputError(f"methods={message}")
+    return wanted
+
+
+def after(regret: Array, trainings: float) -> float:
+    """Regret after the cost of so many full trainings, of AFTER's last in all."""
+    return float(regret[round(len(regret) * trainings / AFTER[-1]) - 1])
+
+
+def records(
+    benchmarks: list[Recorded], regrets: Mapping[str, list[list[Array]]]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "benchmark": benchmark.name,
+            "method": method,
+            "seed": seed,
+            "regret": {str(n): round(after(regret, n), 5) for n in AFTER},
+        }
+        for method, by_benchmark in regrets.items()
+        for benchmark, by_seed in zip(benchmarks, by_benchmark, strict=True)
+        for seed, regret in enumerate(by_seed)
+    ]
+
+
+def summary(regrets: Mapping[str, list[list[Array]]]) -> Table:
+    """A row a method: mean regret, and how ours compares with it."""
+    at = {
+        name: np.array([[[after(r, n) for n in AFTER] for r in seeds] for seeds in by_benchmark])
+        for name, by_benchmark in regrets.items()
     }
-    grid_best = max(curve.max() for curve in curves.values())
-    grid_epochs = len(curves) * EPOCHS
-    table = Table(
-        "method", "epochs to within 1 point of the grid's best (median)", "epochs to it exactly",
-        *(f"best after {e}" for e in AFTER),
-        *(f"minus {name} after 200 (95 %)" for name in RANDOM),
-        title=f"the whole grid: best {grid_best:.3f} in {grid_epochs:,} epochs",
-    )  # fmt: skip
-    for name, best in results.items():
-        table.add_row(
-            name,
-            median_epochs(best, grid_best - 0.01),
-            median_epochs(best, grid_best),
-            *(f"{best[:, e - 1].mean():.3f}" for e in AFTER),
-            *(
-                "" if name == other else mean_text(best[:, 199] - results[other][:, 199])
-                for other in RANDOM
-            ),
-        )
-    Console(width=170).print(table, f"{replay.repeats} repeats")
-    draw(results, grid_best, replay.picture)
+    table = Table("method", *(f"after {n}" for n in AFTER))
+    if OURS in at:
+        table.add_column(f"ours minus it after {AFTER[-1]} (95 %)")
+        table.add_column("ours better on")
+    if BEFORE in at:
+        table.add_column(f"trainings to what {BEFORE} has after {AFTER[-1]}")
+    for name, regret in sorted(at.items(), key=lambda item: item[1][..., -1].mean()):
+        row = [name, *(f"{mean:.3f}" for mean in regret.mean(axis=(0, 1)))]
+        if OURS in at:
+            row += ["", ""] if name == OURS else compared(at[OURS][..., -1] - regret[..., -1])
+        if BEFORE in at:
+            row.append(trainings_to(at[BEFORE][..., -1].mean(), regrets[name]))
+        table.add_row(*row)
+    return table
 
 
-def mean_text(difference: NDArray[np.float64]) -> str:
+def compared(difference: Array) -> list[str]:
+    """The mean of (benchmarks, seeds) with its interval, and on how many benchmarks it is < 0."""
     low, high = interval(difference)
-    return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    better = int((difference.mean(axis=1) < 0).sum())
+    return [
+        f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})",
+        f"{better} of {len(difference)}",
+    ]
 
 
-def median_epochs(best: NDArray[np.float64], wanted: float) -> str:
-    """Median over the repeats of the first epoch at which `wanted` is reached."""
-    first = [int(np.argmax(row >= wanted)) + 1 if row[-1] >= wanted else np.inf for row in best]
-    median = statistics.median(first)
-    return f"{median:.0f}" if np.isfinite(median) else f"not in {best.shape[1]}"
+def interval(difference: Array) -> tuple[float, float]:
+    """95 % interval of the mean of (benchmarks, seeds), drawing benchmarks, then seeds in each."""
+    rng = np.random.default_rng(0)
+    n, seeds = difference.shape
+    drawn = rng.integers(n, size=(DRAWS, n, 1)), rng.integers(seeds, size=(DRAWS, n, seeds))
+    low, high = np.quantile(difference[drawn].mean(axis=(1, 2)), [0.025, 0.975])
+    return float(low), float(high)
 
 
-def draw(results: dict[str, NDArray[np.float64]], grid_best: float, file: Path) -> None:
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    colors = ("#1f6fb4", "#d9822b", "#aaaaaa", "#555555", "#3a923a")
-    for (name, best), color in zip(results.items(), colors, strict=True):
-        epochs = np.arange(1, best.shape[1] + 1)
-        bounds = np.array([interval(column) for column in best.T[::10]]).T
-        axes.plot(epochs, best.mean(axis=0), label=name, color=color)
-        axes.fill_between(epochs[::10], *bounds, color=color, alpha=0.15)
-    axes.axhline(grid_best, color="black", linestyle=":", label="best of the whole grid")
-    low = min(best.mean(axis=0)[9] for best in results.values())
-    axes.set(xlabel="epochs trained", ylabel="best validation accuracy", ylim=(low, None))
-    axes.set_title("Mean over the repeats with its 95 % interval", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(file, dpi=110)
+def trainings_to(wanted: float, regrets: list[list[Array]]) -> str:
+    """Full trainings after which the mean regret is at most `wanted`, in steps of a quarter."""
+    for n in np.arange(0.25, AFTER[-1] + 0.25, 0.25):
+        if np.mean([after(regret, n) for seeds in regrets for regret in seeds]) <= wanted:
+            return f"{n:g}"
+    return f"not in {AFTER[-1]}"
 
 
 if __name__ == "__main__":

@@ -115,11 +115,12 @@ class SearchSettings(Settings):
     sampler: Annotated[
         str,
         Setting(
-            "Sampler, which proposes settings: tpe learns from the trials before, random does not.",
+            "Sampler, which proposes settings: curves (a Gaussian process that starts from the "
+            "recipe and learns from whole curves), tpe, cmaes, or random.",
             known=SAMPLERS,
             open=True,
         ),
-    ] = "tpe"
+    ] = "curves"
     pruner: Annotated[
         str,
         Setting("Pruner, which ends a hopeless trial early.", known=PRUNERS, open=True),

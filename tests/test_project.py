@@ -79,6 +79,9 @@ def test_every_direct_dependency_is_pinned_and_locked() -> None:
     for line in locked:
         assert line.startswith("#") or re.fullmatch(r"\S+==\S+", line), line
     for extra, pins in project["optional-dependencies"].items():
+        assert all("==" in pin for pin in pins), extra
+        if extra == "peers":  # for one benchmark, and 5 GB
+            continue
         more = (ROOT / f"requirements-{extra}.txt").read_text()
         assert all(re.sub(r"\[.*?\]", "", pin).split(" ;")[0] in more for pin in pins), extra
 

@@ -38,6 +38,8 @@ from tests.conftest import LIMIT
 SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "grid": "none"}
 Start = Callable[..., "subprocess.Popen[str]"]
 
+REST: Any = ({}, space.make_space(SearchSettings()), 20)
+
 
 @pytest.fixture
 def data(store: Path, dataset: Dataset) -> Path:
@@ -362,7 +364,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     bounds = space.make_space(settings)
     states = [TrialState.COMPLETE] * 5 + [TrialState.PRUNED, TrialState.FAIL]
     for number, state in enumerate(states):
-        study.sampler = samplers.make_sampler("random", number, {})
+        study.sampler = samplers.make_sampler("random", number, *REST)
         trial = study.ask()
         point = bounds.suggest(trial)
         for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -22,6 +23,8 @@ from search.settings import SearchSettings
 from search.studies import finalize, storage, summary
 from search.studies.plan import Plan, starting_values
 from search.studies.trial import comparable_epoch
+
+REST: Any = ({}, space.make_space(SearchSettings()), 20)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -70,7 +73,9 @@ def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
     settings = SearchSettings(space=name, epochs=15, network=network)
     plan = Plan(settings, "faces", {})
     for number in range(25):
-        study.sampler = samplers.make_sampler("tpe", samplers.sampler_seed(0, number), {})
+        study.sampler = samplers.make_sampler(
+            "tpe", samplers.sampler_seed(0, number), {}, SPACE, 20
+        )
         trial = study.ask()
         point = plan.space.suggest(trial)
         plan.training(point)
@@ -86,7 +91,7 @@ def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
     bounds = space.make_space(SearchSettings(epochs=15))
     for _ in range(6):
         seed = samplers.sampler_seed(0, len(study.trials))
-        study.sampler = samplers.make_sampler("tpe", seed, {})
+        study.sampler = samplers.make_sampler("tpe", seed, *REST)
         trial = study.ask()
         bounds.suggest(trial)
         study.tell(trial, 0.5)
@@ -138,8 +143,8 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
 
 
 def test_samplers_and_pruners_are_those_of_their_names() -> None:
-    assert isinstance(samplers.make_sampler("random", 0, {}), optuna.samplers.RandomSampler)
-    assert isinstance(samplers.make_sampler("tpe", 0, {}), optuna.samplers.TPESampler)
+    assert isinstance(samplers.make_sampler("random", 0, *REST), optuna.samplers.RandomSampler)
+    assert isinstance(samplers.make_sampler("tpe", 0, *REST), optuna.samplers.TPESampler)
     assert isinstance(samplers.make_pruner("none", 15), optuna.pruners.NopPruner)
     median = optuna.create_study(pruner=samplers.make_pruner("median", 15), direction="maximize")
     for level in (*[0.5] * 5, 0.1):

@@ -2,8 +2,9 @@
 
 space    (settings: SearchSettings) -> dict[str, optuna.distributions.BaseDistribution], by the
          names of a training's settings.
-sampler  (seed: int, start: dict) -> optuna.samplers.BaseSampler; `start` is the recipe's point.
-         A new one is created for each trial.
+sampler  (seed: int, start: dict, space: Space, epochs: int) -> optuna.samplers.BaseSampler. `start`
+         is the point that is tried first, `space` what is varied, and `epochs` the most epochs of a
+         trial. A new sampler is created for each trial.
 pruner   (epochs: int, small_epochs: int) -> optuna.pruners.BasePruner, for trials of up to `epochs`
          epochs, the first `small_epochs` of which may be at a smaller image size.
 """
@@ -11,8 +12,10 @@ pruner   (epochs: int, small_epochs: int) -> optuna.pruners.BasePruner, for tria
 SPACES = ("narrow", "wide")
 """Files of search/spaces."""
 SAMPLERS = {
+    "curves": "search.methods.samplers:curves",
     "tpe": "search.methods.samplers:tpe",
     "random": "search.methods.samplers:random",
+    "cmaes": "search.methods.samplers:cmaes",
 }
 PRUNERS = {
     "halving": "search.methods.samplers:halving",

@@ -1,17 +1,18 @@
 """Samplers, which propose settings, and pruners, which end trials early."""
 
-from collections.abc import Mapping
 from copy import copy
-from typing import Any
 
 import optuna
 from numpy.random import SeedSequence
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from pipeline import registry
 from search.methods import PRUNERS, SAMPLERS
+from search.methods.curve_sampler import CurveSampler
+from search.methods.space import Point, Space
 
 REDUCTION = 2
 """Reduction factor of successive halving: the better half of the trials at a rung continues."""
@@ -27,13 +28,25 @@ def sampler_seed(base: int, trials: int) -> int:
     return int(SeedSequence([base, trials]).generate_state(1)[0])
 
 
-def make_sampler(name: str, seed: int, start: Mapping[str, Any]) -> BaseSampler:
-    """Sampler `name` for one trial; `start` is the recipe's point."""
-    sampler: BaseSampler = registry.load(name, SAMPLERS, "sampler")(seed, start)
+def make_sampler(name: str, seed: int, start: Point, space: Space, epochs: int) -> BaseSampler:
+    """Sampler `name` for one proposal.
+
+    `start` is the point that is tried first, `space` what the study varies, and `epochs` the most
+    epochs of a trial.
+    """
+    make = registry.load(name, SAMPLERS, "sampler")
+    sampler: BaseSampler = make(seed, start, space, epochs)
     return sampler
 
 
-def tpe(seed: int, start: Mapping[str, Any]) -> BaseSampler:
+def curves(seed: int, start: Point, space: Space, epochs: int) -> BaseSampler:
+    """Gaussian process over settings and epochs that starts from a known good setting."""
+    return CurveSampler(
+        space.bounds, conditions=space.when, start=start or None, most_epochs=epochs, seed=seed
+    )
+
+
+def tpe(seed: int, start: Point, space: Space, epochs: int) -> BaseSampler:
     """Multivariate tree-structured Parzen estimator (Bergstra et al. 2011).
 
     Parameters of a single optimizer are modelled separately (`group`). Running trials count as bad
@@ -48,9 +61,20 @@ def tpe(seed: int, start: Mapping[str, Any]) -> BaseSampler:
     )
 
 
-def random(seed: int, start: Mapping[str, Any]) -> BaseSampler:
+def random(seed: int, start: Point, space: Space, epochs: int) -> BaseSampler:
     """Random search: independent uniform draws."""
     return RandomSampler(seed=seed)
+
+
+def cmaes(seed: int, start: Point, space: Space, epochs: int) -> BaseSampler:
+    """CMA-ES (Hansen 2016) from `start` over the numbers that always apply; others are random."""
+    numbers = {
+        name: value
+        for name, value in start.items()
+        if name not in space.when
+        and isinstance(space.bounds.get(name), FloatDistribution | IntDistribution)
+    }
+    return CmaEsSampler(x0=numbers or None, seed=seed, warn_independent_sampling=False)
 
 
 def make_pruner(name: str, epochs: int, small_epochs: int = 0) -> BasePruner:

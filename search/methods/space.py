@@ -35,6 +35,7 @@ from pipeline.errors import InputError
 from pipeline.registry import NETWORKS
 from pipeline.settings import Field, Hyperparameters, Range, is_reference, recipe
 from search.methods import SPACES
+from search.methods.curve_sampler import recorded_space
 from search.settings import SearchSettings
 
 Point = dict[str, Any]
@@ -98,10 +99,10 @@ class Space:
         holds every shorter one, so pruning and the best epoch find the length at no cost
         (DECISIONS.md has what guessing it costs).
         """
-        frozen = trial.study.get_trials(deepcopy=False)[trial.number]
-        own = frozen.system_attrs.get("fixed_params", {})
+        trials = trial.study.get_trials(deepcopy=False)
+        own = trials[trial.number].system_attrs.get("fixed_params", {})
         point: Point = {}
-        for name, bounds in self.bounds.items():
+        for name, bounds in recorded_space(trials, self.bounds).items():
             if not self.applies(name, point):
                 continue
             if name == "epochs" and name not in own and isinstance(bounds, IntDistribution):

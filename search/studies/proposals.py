@@ -1,9 +1,9 @@
 """Proposals of a study: the first points, then the sampler's, none beyond the limits of size."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from pipeline.errors import InputError
@@ -34,12 +34,16 @@ def enqueue(study: optuna.Study, plan: Plan) -> None:
             return
     seed = sampler_seed(settings.seed, len(trials))
     start = first[0] if first else {}
-    study.sampler = make_sampler(settings.sampler, seed, start)
+    study.sampler = _sampler(plan, seed, start)
     if settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds:
         study.enqueue_trial(_fitting(study, plan, start, seed))
 
 
-def _fitting(study: optuna.Study, plan: Plan, start: Mapping[str, Any], seed: int) -> Point:
+def _sampler(plan: Plan, seed: int, start: Point) -> BaseSampler:
+    return make_sampler(plan.settings.sampler, seed, start, plan.space, plan.settings.epochs)
+
+
+def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Point:
     """A proposal within the limits, drawn on a copy of the study, so that others cost no trial."""
     settings = plan.settings
     if settings.cost != "none":
@@ -48,7 +52,7 @@ def _fitting(study: optuna.Study, plan: Plan, start: Mapping[str, Any], seed: in
         copy = optuna.create_study(direction=study.direction)
         copy.add_trials([trial for trial in study.get_trials() if trial.state.is_finished()])
     for draw in range(MOST_DRAWS):
-        copy.sampler = make_sampler(settings.sampler, sampler_seed(seed, draw), start)
+        copy.sampler = _sampler(plan, sampler_seed(seed, draw), start)
         asked = copy.ask()
         point = plan.space.suggest(asked)
         if fits(point, plan):

@@ -1,0 +1,168 @@
+"""Recorded learning curves as a benchmark of searches: a space, a start, a curve for any setting.
+
+A file is NumPy's .npz, in one of two forms:
+
+- `H` (n, 8) settings and `V` (n, evaluations) validation losses: Google's TaskSet with the
+  optimizer Adam8p (Metz et al. 2020), whose tasks of text with two classes it is made for;
+- `names` (d,), `H` (n, d) settings and `E` (n, epochs) validation errors, such as the convolutional
+  networks on CIFAR-10 of Klein et al. (2017). `start` (d,) is a setting known to be good; the
+  names of Klein et al. have one here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import FloatDistribution
+from sklearn.ensemble import ExtraTreesRegressor
+
+from pipeline.errors import InputError
+from search.methods.unit_cube import UnitCube
+
+Array = NDArray[np.float64]
+
+TREES = 60
+ADAM8P = {
+    "learning_rate": 1e-3,
+    "one_minus_beta1": 0.1,
+    "one_minus_beta2": 1e-3,
+    "epsilon": 1e-8,
+    "l1": 0.0,
+    "l2": 0.0,
+    "linear_decay": 0.0,
+    "exponential_decay": 0.0,
+}
+"""TaskSet's settings in their order, all on a logarithmic scale: Adam's defaults, no penalties, no
+decay. TaskSet records the betas themselves, and drew one minus them."""
+CNN = {
+    "log10_learning_rate": -3.0,
+    "batch_size": 128.0,
+    "log2_n_units_1": 6.0,
+    "log2_n_units_2": 6.0,
+    "log2_n_units_3": 6.0,
+}
+"""Settings of Klein et al.: Adam's learning rate and the middle of the other ranges."""
+CHANCE = 0.70
+"""Loss that counts as having learnt nothing (ln 2 is 0.69); higher ones are cut. A task in which
+hardly any setting gets below takes the median setting's lowest loss instead."""
+KEPT = 2
+"""Of so many evaluations one is kept: 25 epochs of TaskSet's 50, 20 of CIFAR-10's 40."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A benchmark: what may be varied, and what each setting would come to. Higher is better."""
+
+    name: str
+    space: Mapping[str, FloatDistribution]
+    start: Mapping[str, Any]
+    """A setting that is known to be good."""
+    rows: Array = field(repr=False)
+    """The recorded settings as rows of the unit cube, (n, d)."""
+    curves: Array = field(repr=False)
+    """The value after each epoch, (n, epochs)."""
+
+    @property
+    def epochs(self) -> int:
+        return self.curves.shape[1]
+
+    @cached_property
+    def cube(self) -> UnitCube:
+        return UnitCube(self.space, {})
+
+    @cached_property
+    def _trees(self) -> list[Any]:
+        """A forest (Geurts, Ernst & Wehenkel 2006) that gives a curve for every setting."""
+        forest = ExtraTreesRegressor(TREES, random_state=0, n_jobs=1)
+        forest.fit(self.rows.astype(np.float32), self.curves)
+        return [tree.tree_ for tree in forest.estimators_]
+
+    def predict(self, rows: Array) -> Array:
+        """Curves of settings, rows of the unit cube; (n, epochs)."""
+        rows = rows.astype(np.float32)
+        return np.mean([tree.predict(rows)[:, :, 0] for tree in self._trees], axis=0)
+
+    def curve(self, params: Mapping[str, Any]) -> Array:
+        """The value of a setting after each epoch."""
+        return self.predict(self.cube.nearest(params)[None])[0]
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The best value there is, and that of the median random setting; each a best epoch."""
+        rows = self.cube.uniform(np.random.default_rng(12345), 300)
+        random = self.predict(rows).max(axis=1)
+        return float(max(self.predict(self.rows).max(), random.max())), float(np.median(random))
+
+    def regret(self, values: Array) -> Array:
+        """Scaled regret: 0 at the best value, 1 at that of the median random setting."""
+        best, median = self.ends
+        return (best - values) / (best - median)
+
+    def bad_start(self, seed: int) -> dict[str, Any]:
+        """The median of nine random settings."""
+        rows = self.cube.uniform(np.random.default_rng(10_000 + seed), 9)
+        return self.cube.params(rows[np.argsort(self.predict(rows).max(axis=1))[4]])
+
+
+def read(folder: Path) -> list[Recorded]:
+    """The benchmarks of a folder, by name. Raises InputError where there are none."""
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise InputError(f"curves={folder}: no .npz file there; give a folder of recorded curves")
+    return [read_file(file) for file in files]
+
+
+def read_file(file: Path) -> Recorded:
+    """A file of either form. Raises InputError."""
+    with np.load(file) as arrays:
+        if {"H", "V"} <= set(arrays):
+            return _taskset(file.stem, arrays["H"], arrays["V"])
+        if {"names", "H", "E"} <= set(arrays):
+            names = [str(name) for name in arrays["names"]]
+            start = dict(zip(names, arrays["start"], strict=True)) if "start" in arrays else CNN
+            if missing := set(names) - set(start):
+                raise InputError(f"{file}: no start for {', '.join(missing)}; add an array start")
+            return _errors(file.stem, names, arrays["H"], arrays["E"], start)
+        raise InputError(f"{file}: holds {', '.join(arrays)}; wanted H and V, or names, H and E")
+
+
+def _taskset(name: str, settings: Array, losses: Array) -> Recorded:
+    lowest = np.where(np.isfinite(losses), losses, np.inf).min(axis=1)
+    chance = CHANCE if (lowest < CHANCE).mean() > 0.1 else float(np.median(lowest))
+    losses = np.where(np.isfinite(losses), np.minimum(losses, chance), chance)
+    settings = settings.copy()
+    settings[:, 1:3] = np.maximum(1e-6, 1 - settings[:, 1:3])
+    space = {
+        key: FloatDistribution(column.min(), column.max(), log=True)
+        for key, column in zip(ADAM8P, settings.T, strict=True)
+    }
+    # The first evaluation comes before any training.
+    return _benchmark(name, space, settings, chance - losses[:, KEPT::KEPT], ADAM8P)
+
+
+def _errors(
+    name: str, names: list[str], settings: Array, errors: Array, start: Mapping[str, float]
+) -> Recorded:
+    space = {
+        key: FloatDistribution(column.min(), column.max())
+        for key, column in zip(names, settings.T, strict=True)
+    }
+    values = 1 - np.where(np.isfinite(errors), np.minimum(errors, 1), 1).astype(float)
+    return _benchmark(name, space, settings, values[:, KEPT - 1 :: KEPT], start)
+
+
+def _benchmark(
+    name: str,
+    space: Mapping[str, FloatDistribution],
+    settings: Array,
+    curves: Array,
+    start: Mapping[str, float],
+) -> Recorded:
+    cube = UnitCube(space, {})
+    rows = np.array([cube.nearest(dict(zip(space, row, strict=True))) for row in settings.tolist()])
+    nearest = cube.params(cube.nearest({key: start[key] for key in space}))
+    return Recorded(name, space, nearest, rows, curves)
