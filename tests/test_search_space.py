@@ -73,9 +73,7 @@ def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
     settings = SearchSettings(space=name, epochs=15, network=network)
     plan = Plan(settings, "faces", {})
     for number in range(25):
-        study.sampler = samplers.make_sampler(
-            "tpe", samplers.sampler_seed(0, number), {}, SPACE, 20
-        )
+        study.sampler = samplers.make_sampler("tpe", samplers.sampler_seed(0, number), *REST)
         trial = study.ask()
         point = plan.space.suggest(trial)
         plan.training(point)
