@@ -11,8 +11,7 @@ from types import FrameType
 
 PROJECT_RUN = "MLFLOW_RUN_ID"
 """Environment variable in which `mlflow run` tells the process that it starts its run's id."""
-_started_by_mlflow = PROJECT_RUN in os.environ  # as long as nobody has taken it away
-_parent = os.getppid()  # now, since seconds of imports may come before anyone watches it
+_mlflow_run: int | None = None  # the process id of the `mlflow run` that started this process
 _interrupted = False
 _shielded = False
 
@@ -71,13 +70,20 @@ def interruptible() -> Iterator[None]:
         _interrupted = False
 
 
+def remember_parent() -> None:
+    """Keep the parent if it is `mlflow run`: to be called at the start of a command, since seconds
+    of imports come before `interruptible` watches it, and a study takes the variable away."""
+    global _mlflow_run
+    _mlflow_run = os.getppid() if PROJECT_RUN in os.environ else None
+
+
 def _watch_parent() -> None:
     """Stop when the `mlflow run` that started this process is gone: it takes no child along."""
-    if not _started_by_mlflow:
+    if _mlflow_run is None:
         return
 
     def watch() -> None:
-        while os.getppid() == _parent:
+        while os.getppid() == _mlflow_run:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
