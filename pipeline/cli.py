@@ -64,8 +64,9 @@ def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySet
     """
     parser = _Parser(settings_class)
     options = [_underscored(argument) for argument in arguments]
-    given = vars(parser.parse_args(options))
-    wants_help = given.pop("help", False)
+    wants_help = "--help" in options or "-h" in options
+    found, _ = parser.parse_known_args(options) if wants_help else (parser.parse_args(options), [])
+    given = {name: value for name, value in vars(found).items() if name != "help"}
     defaults: dict[str, Any] = {}
     if issubclass(settings_class, Hyperparameters):
         defaults |= registry.recipe(given.get("network", settings_class.network))

@@ -170,7 +170,7 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
 
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
     text = summary.train_command(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
-    assert text == "mlflow run . -e train -P batch_size=16 -P lr=0.00021234567 -P data=abc"
+    assert text == "mlflow run . -e train -P lr=0.00021234567 -P batch_size=16 -P data=abc"
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -15,7 +15,7 @@ from tests.conftest import Command
         ("epochs", 0), ("batch_size", 0), ("batch_size", -8), ("lr", 0.0), ("lr", -0.1),
         ("lr", float("nan")), ("lr", float("inf")), ("momentum", 1.0), ("dropout", 1.0),
         ("label_smoothing", -0.1), ("l2", float("nan")), ("weight_decay", -1.0), ("kernel", 4),
-        ("width", 0.0), ("patience", -1), ("threads", -1), ("seed", -1), ("views", "ten"),
+        ("width", 0.0), ("patience", -1), ("threads", -1), ("seed", -1), ("tta", "ten_crop"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(name: str, value: float | str) -> None:

@@ -97,7 +97,7 @@ def test_blocks_of_any_size_give_the_same_faces(
 ) -> None:
     file = write_kaggle(tmp_path / "fer2013.csv", some)
     for size in (97, 5_000, 20_011):
-        monkeypatch.setattr("pipeline.fer_csv.BLOCK_BYTES", size)
+        monkeypatch.setattr("pipeline.data.fer_csv.BLOCK_BYTES", size)
         assert same(read_csv(file), some)
 
 
@@ -155,7 +155,7 @@ def test_a_broken_csv_is_refused_by_name_and_row(tmp_path: Path, content: str, s
 def test_the_row_is_counted_over_blocks(
     tmp_path: Path, some: Faces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.fer_csv.BLOCK_BYTES", 10_000)
+    monkeypatch.setattr("pipeline.data.fer_csv.BLOCK_BYTES", 10_000)
     file = write_kaggle(tmp_path / "fer2013.csv", some)
     file.write_text(file.read_text() + "9,1 2 3,Training\n")
     with pytest.raises(InputError, match="row 13: emotion"):

@@ -118,11 +118,13 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
     counts = np.bincount(dataset.labels[train], minlength=len(CLASSES))
     if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
         raise InputError(
-            f"faces={count}: expected 0 (all), since {few[0]} has a single training face"
+            f"max_train_faces={count}: expected 0 (all), since {few[0]} has a single training face"
         )
     classes = np.count_nonzero(counts)
     if not classes <= count <= len(train) - classes:
-        raise InputError(f"faces={count}: expected 0 (all), or {classes} to {len(train) - classes}")
+        raise InputError(
+            f"max_train_faces={count}: expected 0 (all), or {classes} to {len(train) - classes}"
+        )
     kept = train_test_split(
         train, train_size=count, random_state=seed, stratify=dataset.labels[train]
     )[0]

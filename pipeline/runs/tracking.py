@@ -4,7 +4,6 @@ The status is FINISHED, FAILED (tag `error` says why) or KILLED (interrupted). A
 killed outright can't end its run; the next one on the same host that starts a run does.
 """
 
-import json
 import os
 import platform
 import shutil
@@ -32,8 +31,6 @@ from mlflow.types import Schema, TensorSpec
 from pipeline.data import CLASSES, SIDE
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned
-from pipeline.reports import metrics, plots
-from pipeline.reports.metrics import Metrics
 from pipeline.runs import addresses, params, process, queries, signals
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
@@ -83,12 +80,9 @@ class Run:
     def log_text(self, text: str, name: str) -> None:
         self._client.log_text(self.id, text, name)
 
-    def log_evaluation(self, result: Metrics, split: str, scratch: Path) -> None:
-        """Log the classification report and the confusion matrix, as text and as a picture."""
-        self.log_text(metrics.report_text(result), "classification_report.txt")
-        self.log_text(json.dumps(result.report, indent=2), "classification_report.json")
-        self.log_text(metrics.confusion_csv(result), "confusion_matrix.csv")
-        self.log_file(plots.confusion_matrix(result, split, scratch / "confusion_matrix.png"))
+    def log_files(self, folder: Path) -> None:
+        """Log the files of `folder`."""
+        self._client.log_artifacts(self.id, str(folder))
 
     def log_folder(self, folder: Path, name: str) -> None:
         """Log `folder` as the artifact folder `name`, whole or not at all."""

@@ -10,7 +10,7 @@ from pipeline.data import SPLITS, TRAIN, dataset
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files
-from pipeline.reports import metrics, plots
+from pipeline.reports import artifacts, metrics, plots
 from pipeline.runs import addresses, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings
@@ -44,8 +44,9 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         if of_unseen := metrics.subset(result, unseen):
             run.log_metrics({f"{settings.split}_accuracy_unseen": of_unseen.accuracy})
         run.log_text(metrics.predictions_csv(result, unseen), "predictions.csv")
-        run.log_evaluation(result, settings.split, Path(scratch))
-        run.log_file(plots.mistakes(result, images, Path(scratch) / "mistakes.png"))
+        artifacts.write(result, settings.split, Path(scratch))
+        plots.mistakes(result, images, Path(scratch) / "mistakes.png")
+        run.log_files(Path(scratch))
 
     print(metrics.report_text(result))
     if of_unseen:

@@ -13,7 +13,7 @@ import keras
 from pipeline.data import VALIDATION
 from pipeline.data.dataset import Dataset
 from pipeline.networks import files
-from pipeline.reports import metrics, plots
+from pipeline.reports import artifacts, metrics, plots
 from pipeline.runs import addresses, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings
@@ -111,7 +111,8 @@ def _record(fitted: TrainResult, faces: Dataset, run: Run) -> None:
     images, labels = faces.part(VALIDATION)
     result = metrics.compute(labels, files.predict(fitted.model, images))
     with TemporaryDirectory() as scratch:
-        run.log_evaluation(result, "validation", Path(scratch))
-        run.log_file(plots.curves(fitted.history, fitted.best_epoch, Path(scratch) / "curves.png"))
+        artifacts.write(result, "validation", Path(scratch))
+        plots.curves(fitted.history, fitted.best_epoch, Path(scratch) / "curves.png")
+        run.log_files(Path(scratch))
     print(f"validation accuracy {metrics.accuracy_text(result)}, epoch {fitted.best_epoch}")
     print(f"train run {run.id}")

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import InputError
-from pipeline.runs import params, tracking
+from pipeline.runs import params, process, tracking
 
 HEARTBEAT = 10
 """Seconds between two signs of life of a running trial."""
@@ -113,10 +113,10 @@ def fail_dead_trials(study: optuna.Study) -> None:
     """
     long_ago = datetime.now() - timedelta(seconds=GRACE)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        process = trial.user_attrs.get("process", "")
+        trainer = trial.user_attrs.get("process", "")
         # One that was killed before it could even say who trains it has no heartbeat to miss.
-        nameless = not process and trial.datetime_start and trial.datetime_start < long_ago
-        if nameless or process.is_gone(process):
+        nameless = not trainer and trial.datetime_start and trial.datetime_start < long_ago
+        if nameless or process.is_gone(trainer):
             fail_and_retry(study, trial.number, "its process was killed")
     optuna.storages.fail_stale_trials(study)
 

@@ -136,8 +136,8 @@ def train_command(settings: TrainSettings) -> str:
     }
     given = [
         f"-P {name}={shlex.quote(str(value))}"
-        for name, value in asdict(settings).items()
-        if value != defaults[name] and name != "threads"
+        for name in settings.fields()
+        if (value := getattr(settings, name)) != defaults[name] and name != "threads"
     ]
     return " ".join(["mlflow run . -e train", *given])
 

@@ -1,0 +1,15 @@
+"""Artifacts of an evaluation: its tables and plots, as files."""
+
+import json
+from pathlib import Path
+
+from pipeline.reports import metrics, plots
+from pipeline.reports.metrics import Metrics
+
+
+def write(result: Metrics, split: str, folder: Path) -> None:
+    """Write the classification report and the confusion matrix, as text and as a plot."""
+    (folder / "classification_report.txt").write_text(metrics.report_text(result))
+    (folder / "classification_report.json").write_text(json.dumps(result.report, indent=2))
+    (folder / "confusion_matrix.csv").write_text(metrics.confusion_csv(result))
+    plots.confusion_matrix(result, split, folder / "confusion_matrix.png")
