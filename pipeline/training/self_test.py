@@ -1,10 +1,11 @@
-"""Self-test of the device's arithmetic, before every training.
+"""Self-test of the device's arithmetic, before the first training of a process.
 
 A GPU that computes wrong numbers still trains, to 20 % accuracy and a lost week (the report, "Key
 Challenges"); it must be noticed in the first seconds.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -16,9 +17,13 @@ from pipeline.errors import TrainingError
 REMEDY = "reinstall its driver, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
 
 
-def self_test(precision: str, convolve: Callable[[Any, Any], Any] | None = None) -> None:
-    """Raise TrainingError unless a convolution agrees with NumPy and a tiny batch is overfitted."""
-    check_convolution(precision, convolve or (lambda x, k: ops.conv(x, k, padding="valid")))
+@cache
+def self_test(precision: str) -> None:
+    """Raise TrainingError unless a convolution agrees with NumPy and a tiny batch is overfitted.
+
+    A test that was passed is not repeated in the same process.
+    """
+    check_convolution(precision, lambda x, k: ops.conv(x, k, padding="valid"))
     check_overfitting(precision)
 
 
