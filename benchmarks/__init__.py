@@ -1,11 +1,11 @@
-"""Measurements, each a module to run: both sides in one run, with what measured them."""
+"""Benchmarks, each a module to run; they print the processor below their results."""
 
 import os
 
-import pipeline  # noqa: F401  # before Keras: it settles what TensorFlow reads at its import
+import pipeline  # noqa: F401  # before Keras: sets the environment that TensorFlow reads
 from pipeline.training.device import describe
 
 
 def processor() -> str:
-    """The processor and its cores, to stand under every table."""
+    """The processor and its number of cores, as a line below a table."""
     return f"{describe(0).processor}, {os.cpu_count()} cores"

@@ -1,13 +1,13 @@
-"""What each part of compact's recipe is worth: the recipe without it, or with one part more.
+"""Ablation of compact's recipe: the recipe without one part, or with one part more.
 
     python -m benchmarks.ablation --data INGEST_RUN_ID_OR_FOLDER
 
-Every row trains `compact` scaled down, at a quarter of its width on 2,000 training faces, on 3
-seeds. It has all its 50 epochs and about as many faces for a parameter as at full size, for what a
-regulariser is worth depends on both. The last epoch is kept, so the validation split chooses
-nothing; its accuracy is set against the recipe's own, seed by seed, with Student's interval over
-the seeds. The views are measured on the recipe's own networks. Figures go to
-benchmarks/ablation.csv, and a repeated command goes on where it stopped: remove that file for other
+Every row trains `compact` at a quarter of its width on 2,000 training faces, with 3 seeds. The
+number of epochs (50) and the ratio of faces to parameters are about those of the full size, since
+the effect of a regulariser depends on both. The last epoch is saved, so nothing is chosen by
+validation accuracy, which is compared with the recipe's by seed, with Student's interval over the
+seeds. Test-time augmentation is evaluated on the recipe's networks. Results go to
+benchmarks/ablation.csv, and a repeated command continues from there: remove that file for other
 data or settings. It takes about an hour on 2 cores.
 """
 
@@ -34,9 +34,9 @@ from pipeline.training.fit import fit, kept_network
 
 FILE = Path(__file__).with_name("ablation.csv")
 BASE = replace(recipe(TrainSettings, "compact"), width=0.25, max_train_faces=2000)
-WHOLE = "the recipe"
+RECIPE = "the recipe"
 ROWS: dict[str, dict[str, Any]] = {
-    WHOLE: {},
+    RECIPE: {},
     "constant learning rate": {"schedule": "constant"},
     "one_cycle for cosine": {"schedule": "one_cycle"},
     "no warm-up": {"warmup": 0.0},
@@ -72,7 +72,7 @@ class Ablation:
 def main(ablation: Ablation) -> None:
     faces = dataset.load_without_test(addresses.dataset_folder(ablation.data))
     precision = device.choose_precision("auto", device.describe(device.use_threads(0)))
-    for seed in range(ablation.seeds):  # all rows of a seed first: fewer --seeds still compare
+    for seed in range(ablation.seeds):  # by seed, so that an interrupted command has full tables
         for name, change in ROWS.items():
             if not _is_measured(name, seed):
                 _measure(name, replace(BASE, **change, seed=seed), faces, precision)
@@ -89,23 +89,23 @@ def _is_measured(name: str, seed: int) -> bool:
 
 
 def _measure(name: str, settings: TrainSettings, faces: Dataset, precision: str) -> None:
-    began = time.perf_counter()
-    few = splitting.subsample(faces, settings.max_train_faces, settings.seed)
-    fitted = fit(settings, few, precision=precision)
-    if fitted.interrupted or fitted.model is None:
+    start = time.perf_counter()
+    subset = splitting.subsample(faces, settings.max_train_faces, settings.seed)
+    result = fit(settings, subset, precision=precision)
+    if result.interrupted or result.model is None:
         raise KeyboardInterrupt
-    weights = files.get_state(fitted.model.get_layer(settings.network).weights)
-    seconds = time.perf_counter() - began
+    weights = files.get_state(result.model.get_layer(settings.network).weights)
+    seconds = time.perf_counter() - start
     images, labels = faces.part(VALIDATION)
-    # The name that says that this is done comes last, in case of an interruption.
-    rows = (TTA if name == WHOLE else {}) | {name: settings.tta}
+    # The row that `_is_measured` looks for comes last, in case of an interruption.
+    rows = (TTA if name == RECIPE else {}) | {name: settings.tta}
     for row, tta in rows.items():
-        network = kept_network(replace(settings, tta=tta), few, weights)
+        network = kept_network(replace(settings, tta=tta), subset, weights)
         accuracy = np.mean(files.predict(network, images).argmax(axis=1) == labels)
-        _note(row, settings.seed, float(accuracy), seconds)
+        _append(row, settings.seed, float(accuracy), seconds)
 
 
-def _note(row: str, seed: int, accuracy: float, seconds: float) -> None:
+def _append(row: str, seed: int, accuracy: float, seconds: float) -> None:
     figures = {"row": [row], "seed": [seed], "accuracy": [round(accuracy, 4)]}
     figures["seconds"] = [round(seconds)]
     pd.DataFrame(figures).to_csv(FILE, mode="a", header=not FILE.exists(), index=False)
@@ -117,15 +117,13 @@ def _table(rows: pd.DataFrame) -> Table:
     seconds = rows.groupby("row")["seconds"].median()
     table = Table("row", "validation accuracy", "against the recipe (95 %)", "seconds")
     for name in (*ROWS, *TTA):
-        gained = (by_seed[name] - by_seed[WHOLE]).to_numpy() * 100
-        half = stats.sem(gained) * stats.t.ppf(0.975, len(gained) - 1)
-        against = (
-            f"{gained.mean():+.1f} ({gained.mean() - half:+.1f} to {gained.mean() + half:+.1f})"
-        )
+        gain = (by_seed[name] - by_seed[RECIPE]).to_numpy() * 100
+        half = stats.sem(gain) * stats.t.ppf(0.975, len(gain) - 1)
+        difference = f"{gain.mean():+.1f} ({gain.mean() - half:+.1f} to {gain.mean() + half:+.1f})"
         table.add_row(
             name,
             f"{by_seed[name].mean():.1%}",
-            "" if name == WHOLE else against,
+            "" if name == RECIPE else difference,
             f"{seconds[name]:.0f}",
         )
     return table

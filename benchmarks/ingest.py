@@ -1,9 +1,9 @@
-"""Reading FER2013's CSV: this project's reader against the notebook way, side by side.
+"""Time and memory to read FER2013's CSV: this project's reader and the usual notebook code.
 
     python -m benchmarks.ingest fer2013.csv
 
-The notebook way is pandas, then a list of ints a row. Each reading is a process of its own, in
-turns; the seconds leave out imports and the compiler's first run.
+The notebook code uses pandas, then a list of ints for each row. Each reading runs in a new process,
+alternating; the times exclude imports and compilation.
 """
 
 import json
@@ -35,7 +35,7 @@ class Reading:
     n: int = 5
     """Readings of each side."""
     way: str = ""
-    """Read once in this way and print the seconds (used by the benchmark itself)."""
+    """Read once with this reader and print the seconds (used by the benchmark itself)."""
 
 
 def notebook(csv: Path) -> None:
@@ -52,7 +52,7 @@ WAYS = {"notebook": notebook, "ours": ours}
 
 
 def read_once(reading: Reading) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # makes numba load or compile the loop
+    with tempfile.TemporaryDirectory() as folder:  # numba compiles, or loads from its cache
         one = Path(folder) / "one.csv"
         one.write_text("emotion,pixels\n0," + " ".join(["0"] * 2304) + "\n")
         read_csv(one)

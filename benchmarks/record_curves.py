@@ -1,11 +1,11 @@
-"""Record the learning curves that the search benchmark replays: a full cross of real trainings.
+"""Learning curves for the search benchmark: a full grid of real trainings.
 
     python -m benchmarks.record_curves --data INGEST_RUN_ID_OR_FOLDER
 
 5 learning rates x 4 batch sizes x 3 optimizers, 20 epochs each, of the report's network at a
-quarter of its width on 2,000 training faces of FER2013; 1,000 validation faces judge. Only numbers
-are kept, in benchmarks/curves.csv: a row an epoch. It takes 1 to 2 hours on 2 cores, and a repeated
-command goes on where it stopped.
+quarter of its width on 2,000 training and 1,000 validation faces of FER2013. The metrics go to
+benchmarks/curves.csv, a row an epoch. It takes 1 to 2 hours on 2 cores, and a repeated command
+continues from there.
 """
 
 import itertools
@@ -40,7 +40,7 @@ class Recording:
 
 
 def main(recording: Recording) -> None:
-    faces = few(dataset.load_without_test(addresses.dataset_folder(recording.data)))
+    faces = subset(dataset.load_without_test(addresses.dataset_folder(recording.data)))
     threads = device.use_threads(recording.threads)
     precision = device.choose_precision("auto", device.describe(threads))
     done = set() if not FILE.exists() else recorded()
@@ -48,16 +48,16 @@ def main(recording: Recording) -> None:
         if (optimizer, batch_size, lr) in done:
             continue
         settings = replace(BASE, optimizer=optimizer, batch_size=batch_size, lr=lr)
-        fitted = fit(settings, faces, precision=precision)
-        if fitted.interrupted:
+        result = fit(settings, faces, precision=precision)
+        if result.interrupted:
             raise KeyboardInterrupt
-        curve = pd.DataFrame(fitted.history)[["train_loss", "val_loss", "val_accuracy"]].round(5)
+        curve = pd.DataFrame(result.history)[["train_loss", "val_loss", "val_accuracy"]].round(5)
         point = {"optimizer": optimizer, "batch_size": batch_size, "lr": lr}
         for name, value in reversed(point.items()):
             curve.insert(0, name, value)
         curve.insert(3, "epoch", range(1, EPOCHS + 1))
         curve.to_csv(FILE, mode="a", header=not FILE.exists(), index=False)
-        print(f"{point} best validation accuracy {fitted.best_val_accuracy:.3f}", flush=True)
+        print(f"{point} best validation accuracy {result.best_val_accuracy:.3f}", flush=True)
 
 
 def recorded() -> set[tuple[str, int, float]]:
@@ -65,15 +65,15 @@ def recorded() -> set[tuple[str, int, float]]:
     return set(zip(curves["optimizer"], curves["batch_size"], curves["lr"], strict=True))
 
 
-def few(whole: Dataset) -> Dataset:
-    """2,000 training and 1,000 validation faces, always the same."""
+def subset(full: Dataset) -> Dataset:
+    """2,000 training and 1,000 validation faces, drawn with a fixed seed."""
     rng = np.random.default_rng(0)
     chosen = [
-        rng.choice(np.flatnonzero(whole.split == split), count, replace=False)
+        rng.choice(np.flatnonzero(full.split == split), count, replace=False)
         for split, count in ((TRAIN, 2000), (VALIDATION, 1000))
     ]
     rows = np.sort(np.concatenate(chosen))
-    return Dataset(whole.images[rows], whole.labels[rows], whole.split[rows], whole.about)
+    return Dataset(full.images[rows], full.labels[rows], full.split[rows], full.about)
 
 
 if __name__ == "__main__":

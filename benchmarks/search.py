@@ -1,13 +1,13 @@
-"""Search quality: ours against random search, the grid and Optuna's defaults, on recorded curves.
+"""Search quality: this project's search, random search, the grid and Optuna's defaults.
 
     python -m benchmarks.search
 
-benchmarks/curves.csv holds the validation accuracy after each epoch of a full cross of real
-trainings (benchmarks/record_curves.py). A trial here looks its curve up instead of training, so a
-study takes seconds. The nearest recorded learning rate and batch size stand for a proposal,
-and a trial of e epochs is the first e of its curve, which is what it would be with a constant
-learning rate. The cost is the epochs that were trained, those of pruned trials included. Every
-method is repeated with 20 seeds.
+A tabular benchmark: benchmarks/curves.csv holds the validation accuracy after each epoch of a full
+grid of real trainings (benchmarks/record_curves.py), and a trial reads its curve instead of
+training, so a study takes seconds. Learning rate and batch size are rounded to the nearest recorded
+value. A trial of e epochs is the first e epochs of its curve, which is exact with a constant
+learning rate. The cost is the number of epochs, those of pruned trials included. Every method is
+repeated with 20 seeds.
 """
 
 import statistics
@@ -30,7 +30,7 @@ from benchmarks.record_curves import BATCH_SIZES, EPOCHS, FILE, LRS, OPTIMIZERS
 from search.methods.samplers import make_pruner, make_sampler, sampler_seed, silence_optuna
 
 Curves = dict[tuple[str, int, float], NDArray[np.float64]]
-AFTER = (100, 200, 400)  # epochs; the last is what a study may train
+AFTER = (100, 200, 400)  # epochs; the last is the budget of a study
 RANDOM = ("random", "random, full length")
 HALF_STEP = 3**0.5  # learning rates are a factor of 3 apart
 SHORTEST = EPOCHS // 5
@@ -41,21 +41,21 @@ class Replay:
     repeats: int = 20
     """Seeds for each method."""
     picture: Path = Path("docs/search_quality.png")
-    """Where the picture goes."""
+    """File of the plot."""
 
 
 @dataclass(frozen=True)
 class Method:
     sampler: Callable[[int, int], BaseSampler]
-    """From the study's seed and the number of its trials."""
+    """Makes a sampler from the study's seed and the number of its trials."""
     pruner: Callable[[], BasePruner]
     full_length: bool = False
-    """Give every trial the most epochs, instead of searching their number too."""
+    """Give every trial the largest number of epochs, instead of searching the number."""
 
 
 METHODS = {
     "ours": Method(
-        lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials)),
+        lambda seed, trials: make_sampler("tpe", sampler_seed(seed, trials), {}),
         lambda: make_pruner("halving", EPOCHS),
         full_length=True,
     ),
@@ -96,13 +96,13 @@ def best_by_epoch(method: Method, curves: Curves, seed: int, epochs: int) -> NDA
     best: list[float] = []
     sampler = method.sampler(seed, 0)
     while len(best) < epochs:
-        # As in a real study, which makes its sampler anew for each trial; the others keep theirs.
+        # As in a real study, which creates its sampler for each trial, unlike the other methods.
         own = method is METHODS["ours"]
         study.sampler = method.sampler(seed, len(study.trials)) if own else sampler
         trial = study.ask()
         value = 0.0
         try:
-            for accuracy in trained(trial, method, curves):
+            for accuracy in accuracies(trial, method, curves):
                 value = max(value, accuracy)
                 best.append(max(value, best[-1] if best else 0))
             study.tell(trial, value)
@@ -113,8 +113,8 @@ def best_by_epoch(method: Method, curves: Curves, seed: int, epochs: int) -> NDA
     return np.array(best[:epochs])
 
 
-def trained(trial: optuna.Trial, method: Method, curves: Curves) -> Iterator[float]:
-    """The validation accuracy of each epoch of a trial, until it ends or is pruned."""
+def accuracies(trial: optuna.Trial, method: Method, curves: Curves) -> Iterator[float]:
+    """Yield the validation accuracy of each epoch of a trial. Raises TrialPruned."""
     shortest = EPOCHS if method.full_length else SHORTEST
     epochs = trial.suggest_int("epochs", shortest, EPOCHS)
     if method is METHODS["grid, shuffled"]:
@@ -164,7 +164,7 @@ def main(replay: Replay) -> None:
             median_epochs(best, grid_best),
             *(f"{best[:, e - 1].mean():.3f}" for e in AFTER),
             *(
-                "" if name == other else gained(best[:, 199] - results[other][:, 199])
+                "" if name == other else mean_text(best[:, 199] - results[other][:, 199])
                 for other in RANDOM
             ),
         )
@@ -172,7 +172,7 @@ def main(replay: Replay) -> None:
     draw(results, grid_best, replay.picture)
 
 
-def gained(difference: NDArray[np.float64]) -> str:
+def mean_text(difference: NDArray[np.float64]) -> str:
     low, high = interval(difference)
     return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 

@@ -1,10 +1,9 @@
-"""Where the seconds go from `mlflow run . -e train` to the first batch.
+"""Time from `mlflow run . -e train` to the first batch, by step.
 
     python -m benchmarks.startup --data INGEST_RUN_ID_OR_FOLDER
 
-`mlflow run`'s own share is timed from outside, to the line that says what it runs; the rest is done
-step by step in a fresh process, as `pipeline.train` does it. Both write to a store of their own,
-which is thrown away: what they put on record is no training.
+`mlflow run` itself is timed from outside, until it prints the command that it runs; the other steps
+run in a new process, as in `pipeline.train`. Both write to a temporary store.
 """
 
 import json
@@ -40,11 +39,11 @@ class Startup:
     n: int = 3
     """Starts measured."""
     steps: bool = False
-    """Take the steps once and print their seconds (used by the benchmark itself)."""
+    """Run the steps once and print their seconds (used by the benchmark itself)."""
 
 
 def mlflow_run(data: str) -> float:
-    """Seconds until `mlflow run` starts the project's command; it is then told to stop."""
+    """Seconds until `mlflow run` starts the project's command, which is then terminated."""
     command = ["mlflow", "run", str(ROOT), "-e", "train", "--env-manager", "local"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     started = time.perf_counter()
@@ -64,7 +63,7 @@ def mlflow_run(data: str) -> float:
 
 
 def take_steps(data: str) -> None:
-    """Do what `pipeline.train` does up to the first batch, and print the seconds of each step."""
+    """Run the steps of `pipeline.train` up to the first batch, and print the seconds of each."""
     marks: dict[str, float] = {}
     last = time.perf_counter()
 
@@ -100,7 +99,7 @@ def main(startup: Startup) -> None:
     rows: dict[str, list[float]] = {"mlflow run itself": []}
     with tempfile.TemporaryDirectory() as store:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store}/mlflow.db"
-        queries.use_store()  # makes its tables, which a user's store has
+        queries.use_store()  # creates the tables, which are not part of a start
         for _ in range(startup.n):
             rows["mlflow run itself"].append(mlflow_run(data))
             done = subprocess.run(command, capture_output=True, text=True, check=True)

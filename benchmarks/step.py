@@ -1,12 +1,11 @@
-"""Where a training step's time goes on a CPU, before and after what makes it fast.
+"""Profile of a training step on a CPU, without and with the project's optimizations.
 
     python -m benchmarks.step --data INGEST_RUN_ID_OR_FOLDER
 
-Each row is a process of its own that trains the network: without oneDNN (what TensorFlow chooses
-on a processor without AVX-512), with it, with batch normalisation as one operation, and in bfloat16
-where the processor computes in it; with faces of 48 pixels and of 32. TensorFlow's profiler then
-traces a few steps, and the operations' seconds are summed by kind. The second table is the input
-alone, on one core.
+Each row trains the network in a new process: without oneDNN (TensorFlow's default on a processor
+without AVX-512), with it, with fused batch normalisation, and in bfloat16 if the processor supports
+it; with images of 48 and of 32 pixels. TensorFlow's profiler then traces a few steps, and the
+seconds are summed by kind of operation. The second table shows the input pipeline on one core.
 """
 
 import functools
@@ -40,9 +39,9 @@ from pipeline.training.losses import make_loss
 from pipeline.training.optimizers import make_optimizer
 
 REST = "rest"
-STEPS = 8  # that are traced
-INSIDE = "StatefulPartitionedCall/"  # begins the name of every operation of a compiled step
-KINDS = {  # by a part of an operation's name, which holds its layer's
+STEPS = 8  # traced steps
+INSIDE = "StatefulPartitionedCall/"  # prefix of the name of every operation of a compiled step
+KINDS = {  # by a part of an operation's name, which contains the layer's name
     "Conv2DBackpropFilter": "gradients of filters",
     "/conv2d": "other convolution",
     "batch_normalization": "batch normalisation",
@@ -67,28 +66,29 @@ class Profile:
     faces: int = 3000
     """Training faces of a row."""
     row: Literal["all", "one"] = "all"
-    """one: what a row's process runs."""
+    """one: measure one row and print it (used by the benchmark itself)."""
     precision: str = "float32"
-    """Of that row."""
+    """Precision of that row."""
     side: int = SIDE
-    """Of that row's faces, in pixels."""
+    """Image size of that row, in pixels."""
     fused: bool = True
-    """Whether that row's batch normalisation is one operation, or Keras' own dozen."""
+    """Whether that row uses the fused batch normalisation instead of Keras'."""
 
 
 def main(profile: Profile) -> None:
     if profile.row == "one":
         print(json.dumps(measure(profile)))
         return
-    rows = Table("oneDNN", "normalisation", "precision", "side", "faces/s", "where the time goes")
+    rows = Table("oneDNN", "normalisation", "precision", "side", "faces/s", "shares of the time")
     for onednn, fused, precision in _configurations():
         for side in (SIDE, 32):
             row = replace(profile, row="one", precision=precision, side=side, fused=fused)
             found = _in_a_process(row, onednn)
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found["shares"].items())
             normalisation = "fused" if fused else "Keras'"
-            told = onednn, normalisation, precision, str(side), f"{found['speed']:.0f}", shares
-            rows.add_row(*told)
+            rows.add_row(
+                onednn, normalisation, precision, str(side), f"{found['speed']:.0f}", shares
+            )
     inputs = Table("input", "faces/s")
     for name, speed in _inputs(profile):
         inputs.add_row(name, f"{speed:,.0f}")
@@ -148,7 +148,7 @@ def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str
     few = [batches[index] for index in range(STEPS)]
     images, targets = (np.concatenate(part) for part in zip(*few, strict=True))
     train = functools.partial(model.fit, images, targets, settings.batch_size, verbose=0)
-    train()  # what is done once is no part of a step
+    train()  # compilation is not part of a step
     seconds = dict.fromkeys([*KINDS.values(), REST], 0.0)
     for operation, duration in _traced(train):
         seconds[_kind(operation)] += duration
@@ -159,7 +159,7 @@ def _shares(settings: TrainSettings, faces: Dataset, precision: str) -> dict[str
 
 def _traced(run: Callable[[], Any]) -> Iterator[tuple[str, float]]:
     """Name and seconds of every operation that TensorFlow computes in `run`."""
-    # Keras has no word for a profile, and its format no reader but TensorFlow's own.
+    # Keras has no profiler API, and only TensorFlow can read the profile's format.
     from tensorflow.profiler import experimental as profiler
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -181,17 +181,17 @@ def _kind(operation: str) -> str:
 
 def _inputs(profile: Profile) -> Iterator[tuple[str, float]]:
     faces = _faces(profile)
-    whole = recipe(TrainSettings, profile.network)
+    base = recipe(TrainSettings, profile.network)
     rows = {name: TrainSettings(**change) for name, change in INPUTS.items()}
-    rows[f"{profile.network}'s recipe"] = whole
-    rows["the same at 48 pixels"] = replace(whole, image_size=SIDE)
+    rows[f"{profile.network}'s recipe"] = base
+    rows["the same at 48 pixels"] = replace(base, image_size=SIDE)
     for name, settings in rows.items():
-        batches = TrainBatches(faces, replace(settings, batch_size=whole.batch_size))
+        batches = TrainBatches(faces, replace(settings, batch_size=base.batch_size))
         batches[0]  # numba compiles
-        began = time.perf_counter()
+        start = time.perf_counter()
         for index in range(len(batches)):
             batches[index]
-        yield name, len(batches.images) / (time.perf_counter() - began)
+        yield name, len(batches.images) / (time.perf_counter() - start)
 
 
 def _faces(profile: Profile) -> Dataset:

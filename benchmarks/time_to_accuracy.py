@@ -1,13 +1,13 @@
-"""Seconds until a network of ours and the report's recipe reach the report's accuracy.
+"""Time to the report's accuracy: a network of this project and the report's recipe.
 
     python -m benchmarks.time_to_accuracy --data INGEST_RUN_ID_OR_FOLDER
 
-Both train on the same faces and are judged on their validation split. Our side trains until an
-epoch reaches the target. The report's recipe (60 epochs, batch 16, Adam at 0.0002, float32) would
-take hours, so unless --whole is given it trains on --report_faces faces, and its time is
-extrapolated: seconds a face times the faces of 60 epochs, the length at which the report reached
-61.7 %. Our side's time includes building the network and validation, the extrapolated one neither;
-imports are left out on both sides.
+Both train on the same faces and are evaluated on their validation split. The project's network
+trains until an epoch reaches the target. The report's recipe (60 epochs, batch 16, Adam at 0.0002,
+float32) takes hours; without --whole it trains on --report_faces faces, and its time is
+extrapolated: seconds a face times the faces of 60 epochs, after which the report had 61.7 %. The
+time of the project's network includes its construction and validation, the extrapolated one
+neither; both exclude imports.
 """
 
 import time
@@ -36,29 +36,29 @@ class Race:
     target: float = 0.617
     """Validation accuracy to reach: the report's best on its test set."""
     network: str = "compact"
-    """Our side."""
+    """Network of this project."""
     epochs: int = 12
-    """Epochs of our side's schedule, which must be enough to reach the target."""
+    """Epochs of its schedule, which must be enough to reach the target."""
     seed: int = 0
-    """Seed of both sides."""
+    """Seed of both trainings."""
     report_faces: int = 2000
-    """Faces of the epoch by which the report's side is timed."""
+    """Faces of the epoch from which the report's time is extrapolated."""
     whole: bool = False
-    """Train the report's side until it reaches the target too, which takes hours."""
+    """Train the report's recipe to the target too, which takes hours."""
 
 
-class ReachedTarget(Exception):  # noqa: N818  # it is no error
+class ReachedTarget(Exception):  # noqa: N818  # not an error
     pass
 
 
 def seconds_to_target(
     settings: TrainSettings, faces: Dataset, target: float, precision: str
 ) -> tuple[float, int] | None:
-    """Seconds and epochs until `target`, or None if the whole training does not reach it."""
-    began = time.perf_counter()
+    """Seconds and epochs until `target`; None if the training ends without reaching it."""
+    start = time.perf_counter()
     reached = 0
 
-    def judge(epoch: int, logs: dict[str, float]) -> None:
+    def check(epoch: int, logs: dict[str, float]) -> None:
         nonlocal reached
         print(f"  epoch {epoch}: {logs['val_accuracy']:.3f}", flush=True)
         if logs["val_accuracy"] >= target:
@@ -66,15 +66,15 @@ def seconds_to_target(
             raise ReachedTarget
 
     try:
-        if fit(settings, faces, precision=precision, on_epoch=[judge]).interrupted:
+        if fit(settings, faces, precision=precision, on_epoch=[check]).interrupted:
             raise KeyboardInterrupt
     except ReachedTarget:
-        return time.perf_counter() - began, reached
+        return time.perf_counter() - start, reached
     return None
 
 
 def extrapolated(settings: TrainSettings, faces: Dataset, count: int) -> float:
-    """Seconds that all epochs of `settings` would take, from the second epoch on `count` faces."""
+    """Seconds of all epochs of `settings`, extrapolated from the second epoch on `count` faces."""
     speeds: list[float] = []
     fit(
         replace(settings, epochs=2),

@@ -1,9 +1,9 @@
-"""An epoch of `train` with all its tracking against a bare model.fit, and bfloat16 against float32.
+"""Time of an epoch: `train` with tracking and plain model.fit, and bfloat16 and float32.
 
     python -m benchmarks.training --data INGEST_RUN_ID_OR_FOLDER
 
-Both sides train the report's network on the same faces, in turns, so that a drift of the machine
-hits both. The seconds of an epoch include validation, records and the checkpoint.
+Both sides train the report's network on the same faces, alternating, so that a drift of the
+machine's speed affects both. An epoch includes validation, recording and the checkpoint.
 """
 
 import statistics
@@ -38,11 +38,11 @@ class Measurement:
     faces: int = 3000
     """Training faces an epoch."""
     n: int = 5
-    """Trainings of each side; each counts the mean of two epochs, after one to warm up."""
+    """Trainings of each side; each gives the mean of two epochs after one to warm up."""
 
 
 def untracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
-    """Seconds of each epoch of `training.fit` alone."""
+    """Seconds of each epoch of `fit` without tracking."""
     ends: list[float] = []
     fit(
         TrainSettings(epochs=epochs, patience=0),
@@ -54,7 +54,7 @@ def untracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]
 
 
 def tracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
-    """Seconds of each epoch of `training.fit` with everything that `pipeline.train` hangs on it."""
+    """Seconds of each epoch of `fit` with the callbacks and the checkpoint of `pipeline.train`."""
     settings = TrainSettings(epochs=epochs, patience=0)
     ends = []
     with (
@@ -78,7 +78,7 @@ def tracked_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
 
 
 def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
-    """Seconds of each epoch of Keras' own fit on the same network and arrays."""
+    """Seconds of each epoch of Keras' model.fit with the same network and arrays."""
     settings = TrainSettings()
     keras.utils.set_random_seed(0)
     model = build(settings, precision=precision, to_train=True)
@@ -101,15 +101,15 @@ def bare_epochs(faces: Dataset, precision: str, epochs: int) -> list[float]:
 
 
 def main(measurement: Measurement) -> None:
-    whole = dataset.load_without_test(addresses.dataset_folder(measurement.data))
-    faces = splitting.subsample(whole, measurement.faces, seed=0)
+    full = dataset.load_without_test(addresses.dataset_folder(measurement.data))
+    faces = splitting.subsample(full, measurement.faces, seed=0)
     rows = np.concatenate(
         [np.flatnonzero(faces.split == TRAIN), np.flatnonzero(faces.split == VALIDATION)[:500]]
     )
     faces = Dataset(faces.images[rows], faces.labels[rows], faces.split[rows], faces.about)
     with tempfile.TemporaryDirectory() as store:
         mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
-        report(
+        print_times(
             "train with its tracking against model.fit, bfloat16",
             {
                 "model.fit": lambda: bare_epochs(faces, "bfloat16", 3),
@@ -118,7 +118,7 @@ def main(measurement: Measurement) -> None:
             },
             measurement,
         )
-        report(
+        print_times(
             "float32 against bfloat16",
             {
                 "bfloat16": lambda: untracked_epochs(faces, "bfloat16", 3),
@@ -128,7 +128,7 @@ def main(measurement: Measurement) -> None:
         )
 
 
-def report(title: str, sides: dict[str, Callable[[], list[float]]], m: Measurement) -> None:
+def print_times(title: str, sides: dict[str, Callable[[], list[float]]], m: Measurement) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(m.n):
         for name, side in sides.items():

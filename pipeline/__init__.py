@@ -1,14 +1,19 @@
-"""One training, from faces to a report: ingest, train, evaluate.
+"""Pipeline of one training: ingest a dataset, train a network on it, evaluate the network.
 
-Each step is a module that can be run, `python -m pipeline.ingest`, `.train`, `.evaluate`, and
-`pipeline.main` runs the three in a row.
+Each step is an entry point, `python -m pipeline.ingest`, `.train` and `.evaluate`; `pipeline.main`
+runs the three in sequence.
 """
 
 import os
 
-# TensorFlow's own start-up messages: device.py says what they say, in one line on the run.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from pipeline.quiet import hush
+
+# TensorFlow's own start-up messages: device.py says what they say, in one line on the run. With
+# another level, such as 0, all of them are shown.
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+    hush()
 # oneDNN's convolutions: TensorFlow takes them by itself only on processors with AVX-512 VNNI or
 # later, and without them trains at less than half the speed (DECISIONS.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

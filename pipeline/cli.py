@@ -1,7 +1,7 @@
-"""Command line: from arguments to settings, to the function that uses them, to an exit status.
+"""Command line: parses arguments into settings, calls the step and sets the exit status.
 
-Exit status: 0 done, 1 a training that failed, 2 input that can't be used, 130 interrupted. A user's
-mistake is answered with one line on stderr, without a traceback.
+Exit status: 0 success, 1 failed training, 2 unusable input, 130 interrupted. A user's mistake is
+reported in one line on stderr, without a traceback.
 """
 
 import argparse
@@ -21,23 +21,23 @@ from pipeline.settings import AnySettings, Field, Hyperparameters
 
 NOT_WRITTEN = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
-    None,  # NumPy's, of an array that was written in part
+    None,  # NumPy's error for an array that was written only in part
 }  # fmt: skip
-"""Errors of the system that the user can end by making room, or a folder writable."""
+"""Write errors that the user can resolve: a full disk or a folder without write permission."""
 
 
 def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
     """Parse the command line into `settings_class`, call `functions` with the settings, and exit.
 
-    A function is named as `package.module:name` and imported after the command line was parsed, so
-    that --help and mistyped arguments are answered at once. The first ones check what needs no
-    Keras; the last one does the work.
+    Functions are given as `package.module:name` and imported after parsing, so that --help and
+    argument errors are instant. The last function is the step; those before it check its input
+    without importing Keras.
     """
     signals.remember_parent()
     try:
         settings = parse(settings_class, sys.argv[1:])
         for function in functions:
-            _imported(function)(settings)
+            _import(function)(settings)
     except InputError as error:
         _fail(str(error), status=2)
     except OSError as error:
@@ -51,19 +51,20 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
     raise SystemExit(0)
 
 
-def _imported(function: str) -> Callable[[Any], Any]:
-    module, _, name = function.partition(":")
-    imported: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
-    return imported
+def _import(reference: str) -> Callable[[Any], Any]:
+    module, _, name = reference.partition(":")
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySettings:
     """Settings from `arguments`; names may have hyphens instead of underscores.
 
-    Raises InputError for what can't be used; --help prints the parameters and exits.
+    Raises InputError for an unknown parameter or a bad value; --help prints the parameters and
+    exits.
     """
     parser = _Parser(settings_class)
-    options = [_underscored(argument) for argument in arguments]
+    options = [_with_underscores(argument) for argument in arguments]
     wants_help = "--help" in options or "-h" in options
     found, _ = parser.parse_known_args(options) if wants_help else (parser.parse_args(options), [])
     given = {name: value for name, value in vars(found).items() if name != "help"}
@@ -74,10 +75,11 @@ def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySet
         parser.show_defaults(defaults | given)
         parser.print_help()
         raise SystemExit(0)
+    given = {k: "; ".join(v) if isinstance(v, list) else v for k, v in given.items()}
     return settings_class(**(defaults | given))
 
 
-def _underscored(argument: str) -> str:
+def _with_underscores(argument: str) -> str:
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
@@ -85,7 +87,7 @@ def _underscored(argument: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """The parameters of a settings class, in its groups; only those given are in the result."""
+    """Parser of a settings class, with its groups; the result holds only the given parameters."""
 
     def __init__(self, settings_class: type[AnySettings]) -> None:
         main = getattr(sys.modules["__main__"], "__spec__", None)
@@ -104,7 +106,11 @@ class _Parser(argparse.ArgumentParser):
         for field in settings_class.fields().values():
             if field.group not in groups:
                 groups[field.group] = self.add_argument_group(field.group.__doc__)
-            switch = {"nargs": "?", "const": True} if field.plain_type is bool else {}
+            switch: dict[str, Any] = {}
+            if field.plain_type is bool:
+                switch = {"nargs": "?", "const": True}
+            elif field.setting.repeat:
+                switch = {"action": "append"}
             groups[field.group].add_argument(
                 f"--{field.name}", type=_converter(field), metavar=_metavar(field), **switch
             )
@@ -152,7 +158,7 @@ def _sentence(field: Field) -> str:
 
 def _fail(problem: str, *, status: int) -> NoReturn:
     print(f"error: {problem}", file=sys.stderr)
-    if PROJECT_RUN in os.environ:  # `mlflow run` made a run that was not joined yet
-        tag_error: Any = _imported("pipeline.runs.tracking:tag_error")
+    if PROJECT_RUN in os.environ:  # the run that `mlflow run` created has not been joined
+        tag_error: Any = _import("pipeline.runs.tracking:tag_error")
         tag_error(os.environ[PROJECT_RUN], problem)
     raise SystemExit(status) from None

@@ -1,13 +1,13 @@
-"""Errors that a command reports in one line, and the decision to prune a training."""
+"""Exceptions: errors that a command reports in one line, and the pruning of a training."""
 
 
 class InputError(Exception):
-    """What a user gave can't be used. Its text is one line: what, where, and the remedy."""
+    """Unusable input of a user. Its text is one line: the input, the problem and the remedy."""
 
 
-class Pruned(Exception):  # noqa: N818  (a decision, not an error)
-    """A search ends this training early: it can no longer become one of the best. One line."""
+class Pruned(Exception):  # noqa: N818  (not an error)
+    """The pruner of a search ends this training early. Its text is one line."""
 
 
 class TrainingError(Exception):
-    """A training can't go on: its numbers, or those of the machine, are broken. One line."""
+    """A training failed: a loss that is not finite, or a device that computes wrong numbers."""

@@ -1,4 +1,4 @@
-"""Measure a trained network on the test split, once everything is chosen.
+"""Evaluate a trained network on the test split, after model selection.
 
 mlflow run . -e evaluate                                   the newest train run
 python -m pipeline.evaluate --run models:/emotion@champion

@@ -1,4 +1,4 @@
-"""Read faces from a source, split them, and keep them as a dataset on a run.
+"""Read faces from a source, split them, and record them as a dataset.
 
 mlflow run . -e ingest                                     the drawn sample
 mlflow run . -e ingest -P source=fer2013.csv -P split=official

@@ -1,4 +1,4 @@
-"""Ingest, train and evaluate in one go, as child runs of one.
+"""Ingest, train and evaluate in sequence, as child runs of one run.
 
 mlflow run .
 python -m pipeline.main --source fer2013.csv --split official --epochs 60

@@ -1,4 +1,4 @@
-"""Print what networks read in a few faces: drawn ones, or a picture of your own.
+"""Print the predictions of networks for drawn faces, or for a picture of your own.
 
 python -m pipeline.predict                                 models/compact.keras on drawn faces
 python -m pipeline.predict --runs models/strong.keras,RUN_ID --images face.png

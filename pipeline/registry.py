@@ -1,17 +1,17 @@
-"""Registry of what a name in the settings stands for; each also takes `package.module:name`.
+"""Registry of names in the settings; a setting also takes `package.module:name`.
 
-Nothing here imports Keras: a known name stands for the place of its function, which is imported
-when it is needed. A module of the user's is found from the working folder.
+Functions are registered by reference and imported on use, so that this module does not import
+Keras. Modules of the user are found from the working folder.
 
-Contracts of the functions:
+Signatures of the functions:
 
-network    (settings: Hyperparameters, normalise: Normalise) -> keras.Model. It takes grey levels
-           0-255, (N, 48, 48, 1) or (N, None, None, 1), and returns probabilities, (N, classes), in
-           float32. `normalise()` makes a batch normalisation layer. The function may have an
-           attribute `recipe`, a dict of settings that differ from the defaults.
+network    (settings: Hyperparameters, normalise: Normalise) -> keras.Model. Its input are grey
+           levels 0-255, (N, 48, 48, 1) or (N, None, None, 1), its output probabilities,
+           (N, classes), in float32. `normalise()` creates a batch normalisation layer. The function
+           may have an attribute `recipe`, a dict of settings that differ from the defaults.
 loss       (settings: Hyperparameters) -> keras.losses.Loss, for one-hot targets and probabilities.
-optimizer  (learning_rate, settings: Hyperparameters) -> keras.optimizers.Optimizer; a known name is
-           any that `keras.optimizers.get` knows, and momentum, which is SGD with Nesterov momentum.
+optimizer  (learning_rate, settings: Hyperparameters) -> keras.optimizers.Optimizer. Known names are
+           those of `keras.optimizers.get`, and momentum, which is SGD with Nesterov momentum.
 source     (seed: int) -> pipeline.data.dataset.Faces.
 """
 
@@ -28,12 +28,12 @@ from pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class Network:
-    """A network: where its function is, and the settings that suit it beside the defaults."""
+    """A network: the reference of its function, and its recipe (settings other than defaults)."""
 
     function: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     any_size: bool = True
-    """Whether it takes images of any size."""
+    """Whether its input may be images of any size."""
 
 
 COMPACT = {
@@ -75,7 +75,7 @@ NETWORKS = {
     "compact": Network("pipeline.networks.residual:compact", COMPACT),
     "strong": Network("pipeline.networks.residual:strong", STRONG),
 }
-"""Networks by name. docs/lab/recipes.md says how the recipes were found."""
+"""Networks by name. The experiments behind the recipes are in docs/lab/recipes.md."""
 LOSSES = {
     "cross_entropy": "pipeline.training.losses:cross_entropy",
     "dice": "pipeline.training.losses:SoftDice",
@@ -91,16 +91,16 @@ REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def load(value: str, known: Mapping[str, str], setting: str) -> Any:
-    """Import what `value`, a known name or `package.module:name`, stands for.
+    """Import the object of `value`, a known name or `package.module:name`.
 
-    Raises InputError, naming `setting`, where the module or the name in it can't be imported.
+    Raises InputError, naming `setting`, if the module or the name in it can't be imported.
     """
     module, _, name = known.get(value, value).partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the user's module raises, the remedy is theirs
+    except Exception as error:  # a user's module can raise any error
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{setting}={value}: can't be imported from the working folder or the environment "
@@ -109,7 +109,7 @@ def load(value: str, known: Mapping[str, str], setting: str) -> Any:
 
 
 def recipe(network: str) -> Mapping[str, Any]:
-    """Settings in which a network differs from the defaults, by name or `module:function`."""
+    """Recipe of a network, by name or `module:function`: its settings other than defaults."""
     if network in NETWORKS:
         return NETWORKS[network].recipe
     return getattr(load(network, {}, "network"), "recipe", {}) if ":" in network else {}

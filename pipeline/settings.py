@@ -1,7 +1,7 @@
-"""Settings of the pipeline's commands: one frozen dataclass a command, one line a setting.
+"""Settings of the pipeline's commands: a frozen dataclass for each command.
 
-A line holds a setting's type, default, help, bounds and search range. The command line, the checks,
-the recorded params, the search spaces and docs/settings.md derive from it.
+A field declares type, default, help, bounds and search range of a setting. The command line, the
+checks, the recorded params, the search spaces and docs/settings.md are derived from it.
 """
 
 import math
@@ -16,14 +16,14 @@ from pipeline.data import SIDE
 from pipeline.errors import InputError
 
 LATEST = "latest"
-MOST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 AnySettings = TypeVar("AnySettings", bound="Settings")
 AnyHyperparameters = TypeVar("AnyHyperparameters", bound="Hyperparameters")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Range of a search, ends included; `log` draws on a logarithmic scale."""
+    """Search range [low, high]; `log` is a logarithmic scale."""
 
     low: float
     high: float
@@ -32,12 +32,12 @@ class Range:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, beside its type and default.
+    """Metadata of a setting.
 
     Bounds: `low` and `high` are included, `above` and `below` excluded; a float must be finite.
     `known` are the names that it takes; if it is `open`, `package.module:name` is taken too.
     `search` is what the wide search space varies, and `when` the (setting, value) without which
-    this one has no effect.
+    this one has no effect. With `repeat` an option may be given several times.
     """
 
     help: str
@@ -49,11 +49,12 @@ class Setting:
     open: bool = False
     search: Range | tuple[Any, ...] | None = None
     when: tuple[str, Any] | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a settings class: its line, and the class that declares it (its group)."""
+    """A field of a settings class, with its metadata and the class that declares it (its group)."""
 
     name: str
     kind: Any
@@ -74,48 +75,48 @@ class Field:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The names that it takes, or none if it takes other values too."""
+        """The valid names; empty if other values are valid too."""
         if get_origin(self.kind) is Literal:
             return get_args(self.kind)
         return () if self.setting.open else tuple(self.setting.known)
 
     @property
     def bounds(self) -> str:
-        """The values that it takes, in words; empty if any value of its type."""
-        line = self.setting
-        if self.choices or line.known:
-            names = ", ".join(self.choices or line.known)
-            return f"one of {names}" + (", or package.module:name" if line.open else "")
-        if line.low is not None and (line.high is not None or line.below is not None):
+        """The valid values as text; empty if every value of the type is valid."""
+        setting = self.setting
+        if self.choices or setting.known:
+            names = ", ".join(self.choices or setting.known)
+            return f"one of {names}" + (", or package.module:name" if setting.open else "")
+        if setting.low is not None and (setting.high is not None or setting.below is not None):
             if self.plain_type is int:
-                return f"from {line.low:.10g} to {line.high:.10g}"
-            end = f"{line.below:g})" if line.below is not None else f"{line.high:g}]"
-            return f"in [{line.low:g}, {end}"
+                return f"from {setting.low:.10g} to {setting.high:.10g}"
+            end = f"{setting.below:g})" if setting.below is not None else f"{setting.high:g}]"
+            return f"in [{setting.low:g}, {end}"
         number = "a finite number" if self.plain_type is float else ""
-        if line.above is not None:
-            return f"{number} above {line.above:g}".strip()
-        if line.low is not None:
-            return f"{number}, {line.low:g} or more".removeprefix(", ")
+        if setting.above is not None:
+            return f"{number} above {setting.above:g}".strip()
+        if setting.low is not None:
+            return f"{number}, {setting.low:g} or more".removeprefix(", ")
         return ""
 
     def accepts(self, value: Any) -> bool:
         """Whether `value`, of the right type, is within the bounds."""
-        line = self.setting
+        setting = self.setting
         if value is None:
             return self.optional
         if isinstance(value, str):
-            names = self.choices or line.known
-            return not names or value in names or (line.open and is_reference(value))
+            names = self.choices or setting.known
+            return not names or value in names or (setting.open and is_reference(value))
         return not (
             (isinstance(value, float) and not math.isfinite(value))
-            or (line.low is not None and value < line.low)
-            or (line.high is not None and value > line.high)
-            or (line.above is not None and value <= line.above)
-            or (line.below is not None and value >= line.below)
+            or (setting.low is not None and value < setting.low)
+            or (setting.high is not None and value > setting.high)
+            or (setting.above is not None and value <= setting.above)
+            or (setting.below is not None and value >= setting.below)
         )
 
     def parse(self, text: str) -> Any:
-        """The value that `text` stands for. Raises ValueError, saying what is wrong with it."""
+        """Convert `text` to the setting's type. Raises ValueError."""
         if self.optional and text == "None":
             return None
         if self.plain_type is bool:
@@ -127,7 +128,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings. A value out of its bounds raises InputError, naming it."""
+    """Base class of all settings. Raises InputError for a value out of its bounds."""
 
     def __post_init__(self) -> None:
         for field in self.fields().values():
@@ -140,7 +141,7 @@ class Settings:
 
     @classmethod
     def fields(cls) -> dict[str, Field]:
-        """The fields by name, grouped in the order of the base classes, its own last."""
+        """The fields by name, grouped by base class; those of the class itself come last."""
         cached: dict[str, Field] = _fields(cls)  # type: ignore[arg-type]
         return cached
 
@@ -159,7 +160,7 @@ def _fields(cls: type[Settings]) -> dict[str, Field]:
 
 
 def _leaves(cls: type) -> list[type]:
-    """The classes that `cls` is made of, in the order in which they are written."""
+    """Base classes of `cls` that declare fields, in order, and `cls` itself if it does."""
     below = [leaf for base in cls.__bases__ if base is not object for leaf in _leaves(base)]
     return [*dict.fromkeys(below), *([cls] if cls.__annotations__ else [])]
 
@@ -170,11 +171,11 @@ def is_reference(value: str) -> bool:
 
 
 def require(met: bool, name: str, value: object, expected: str) -> None:
+    """Raise InputError, naming the setting and the `expected` values, unless `met`."""
     if not met:
         raise InputError(f"{name}={value}: expected {expected}")
 
 
-SEED = Annotated[int, Setting("Seed of all that is random.", low=0, high=MOST_SEED)]
 DATA = Annotated[
     str, Setting("A dataset folder, an ingest run's id, or latest (the newest ingest run).")
 ]
@@ -413,20 +414,24 @@ class AugmentationSettings(Settings):
 
 @dataclass(frozen=True)
 class StoppingSettings(Settings):
-    """early stopping and the epoch that is kept"""
+    """early stopping and the epoch that is saved"""
 
     patience: Annotated[
         int,
         Setting(
-            "Epochs at full image size without a better validation accuracy before training "
+            "Epochs at full image size without a better value of `monitor` before training "
             "stops early; 0, which keep_epoch=last needs, is off.",
             low=0,
         ),
     ] = 10
+    monitor: Annotated[
+        Literal["accuracy", "macro_f1", "balanced_accuracy", "loss"],
+        Setting("Metric of the validation split by which an epoch is the best, and for patience."),
+    ] = "accuracy"
     keep_epoch: Annotated[
         Literal["best", "last"],
         Setting(
-            "Epoch whose weights are saved: the best by validation accuracy, or the last, for "
+            "Epoch whose weights are saved: the best by `monitor`, or the last, for "
             "a learning rate that falls to 0: then validation chooses nothing, and its "
             "accuracy is less optimistic."
         ),
@@ -443,7 +448,7 @@ class RunSettings(Settings):
             "Seed of initial weights, of the choice, order and augmentation of faces, and of "
             "dropout.",
             low=0,
-            high=MOST_SEED,
+            high=MAX_SEED,
         ),
     ] = 0
     max_train_faces: MAX_TRAIN_FACES = 0
@@ -461,14 +466,14 @@ class Hyperparameters(
     NetworkSettings, OptimizerSettings, ScheduleSettings, LossSettings, AugmentationSettings,
     StoppingSettings, RunSettings,
 ):  # fmt: skip
-    """How a network is trained. The defaults are the report's baseline.
+    """Hyperparameters of a training. The defaults are the report's baseline.
 
-    On a command line `network` brings its recipe as defaults (pipeline/registry.py).
+    On a command line the recipe of `network` (pipeline/registry.py) replaces the defaults.
     """
 
     @property
     def small_epochs(self) -> int:
-        """Epochs, from the first, whose faces are smaller than full size."""
+        """Number of epochs, from the first, at a smaller image size."""
         return 0 if self.image_size == SIDE else round(self.resize_at * self.epochs)
 
     def check(self) -> None:
@@ -498,7 +503,7 @@ class Hyperparameters(
 
 
 def recipe(settings_class: type[AnyHyperparameters], network: str) -> AnyHyperparameters:
-    """The defaults of `settings_class` for a network."""
+    """Settings with the defaults and the recipe of a network."""
     return settings_class(network=network, **registry.recipe(network))
 
 
@@ -538,11 +543,11 @@ class SourceSettings(Settings):
 
 @dataclass(frozen=True)
 class IngestSettings(SourceSettings):
-    """Read faces from a source, split them and keep them as a dataset."""
+    """Read faces from a source, split them and record them as a dataset."""
 
     seed: Annotated[
         int,
-        Setting("Seed of the random split, and of the drawn faces.", low=0, high=MOST_SEED),
+        Setting("Seed of the random split, and of the drawn faces.", low=0, high=MAX_SEED),
     ] = 0
 
 
@@ -553,13 +558,13 @@ class TrainSettings(Hyperparameters):
     data: DATA = LATEST
     resume: Annotated[
         str | None,
-        Setting("Id of an interrupted train run to go on with, from its last finished epoch."),
+        Setting("Id of an interrupted train run to continue from its last finished epoch."),
     ] = None
 
 
 @dataclass(frozen=True)
 class MainSettings(Hyperparameters, SourceSettings):
-    """Ingest a source, train on it and evaluate, in one go. `seed` serves all three."""
+    """Ingest a source, train on it and evaluate, in sequence. `seed` is used by all three."""
 
     def check(self) -> None:
         Hyperparameters.check(self)
@@ -570,7 +575,7 @@ class MainSettings(Hyperparameters, SourceSettings):
 
 @dataclass(frozen=True)
 class EvaluateSettings(Settings):
-    """Measure a trained network on a split that it was not trained on."""
+    """Evaluate a trained network on a split that it was not trained on."""
 
     run: Annotated[
         str,
@@ -587,13 +592,13 @@ class EvaluateSettings(Settings):
     ] = None
     split: Annotated[
         Literal["train", "validation", "test"],
-        Setting("Split to measure on. The test split is for the end: nothing may be chosen by it."),
+        Setting("Split to evaluate on. Test is for the end: nothing may be chosen by it."),
     ] = "test"
 
 
 @dataclass(frozen=True)
 class PredictSettings(Settings):
-    """Print what networks read in a few faces."""
+    """Print the predictions of networks for a few faces."""
 
     runs: Annotated[str, Setting("What evaluate takes as `run`; several with commas between.")] = (
         "models/compact.keras"
@@ -604,7 +609,7 @@ class PredictSettings(Settings):
 
 
 def markdown(*classes: type[Settings]) -> str:
-    """The tables of docs/settings.md: a section a class, a row a setting."""
+    """Content of docs/settings.md: a section for each class, a table row for each setting."""
     parts = []
     for cls in classes:
         rows = "\n".join(_row(field) for field in cls.fields().values())

@@ -1,4 +1,5 @@
-"""Many trainings: the report's grid, a study that searches further, and a fair comparison.
+"""Hyperparameter search: the report's grid, an Optuna study, and comparisons of networks.
 
-`search.grid`, `search.optuna_study` and `search.compare` can be run; all train through `pipeline`.
+Entry points: `search.grid`, `search.optuna_study` and `search.compare`. Trainings run through
+`pipeline`.
 """

@@ -1,4 +1,4 @@
-"""Search for better settings than the report's grid, in a study that can be stopped and continued.
+"""Search for better settings than the report's, in an Optuna study that can be continued.
 
 python -m search.optuna_study                              20 trials on the newest dataset
 mlflow run . -e search -P study=wide -P space=wide -P trials=100 -P width=1 -P epochs=75

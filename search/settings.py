@@ -11,10 +11,11 @@ from pipeline.registry import NETWORKS
 from pipeline.settings import (
     DATA,
     LATEST,
+    MAX_SEED,
     MAX_TRAIN_FACES,
-    MOST_SEED,
     Setting,
     Settings,
+    is_reference,
     require,
 )
 from search.methods import PRUNERS, SAMPLERS, SPACES
@@ -46,7 +47,9 @@ class SearchSettings(Settings):
     ] = 20
     timeout: Annotated[
         float,
-        Setting("Seconds after which this command begins no further trial; 0 is no limit.", low=0),
+        Setting(
+            "Seconds for the whole command, the end of the study included; 0 is no limit.", low=0
+        ),
     ] = 0.0
     workers: WORKERS = 2
     storage: Annotated[
@@ -75,12 +78,33 @@ class SearchSettings(Settings):
     space: Annotated[
         str,
         Setting(
-            "Search space. narrow: batch size, learning rate, optimizer and epochs. wide: every "
-            "setting that has a search range below.",
-            known=SPACES,
-            open=True,
+            "Search space: narrow (batch size, learning rate, optimizer and epochs), wide (every "
+            "setting that has a search range), a .yaml file of the same form "
+            "(search/spaces/), or package.module:function."
         ),
     ] = "narrow"
+    vary: Annotated[
+        str,
+        Setting(
+            "Parameters to vary beside or instead of those of `space`: NAME=LOW..HIGH, "
+            "NAME=LOW..HIGH log, NAME=A,B,C, or NAME for its own range; several with semicolons.",
+            repeat=True,
+        ),
+    ] = ""
+    fix: Annotated[
+        str,
+        Setting(
+            "Parameters to hold at a value: NAME=VALUE; several with blanks or semicolons.",
+            repeat=True,
+        ),
+    ] = ""
+    start: Annotated[
+        str | None,
+        Setting(
+            "Setting to start from instead of the network's recipe: a train run's id, or "
+            "NAME=VALUE with blanks between."
+        ),
+    ] = None
     grid: Annotated[
         Literal["best", "all", "none"],
         Setting(
@@ -100,14 +124,37 @@ class SearchSettings(Settings):
         str,
         Setting("Pruner, which ends a hopeless trial early.", known=PRUNERS, open=True),
     ] = "halving"
+    objective: Annotated[
+        Literal["accuracy", "macro_f1", "balanced_accuracy", "loss"],
+        Setting("Metric of the validation split that is searched for, by its best epoch."),
+    ] = "accuracy"
+    max_parameters: Annotated[
+        int, Setting("Most parameters of a network that is tried; 0 is no limit.", low=0)
+    ] = 0
+    max_multiply_adds: Annotated[
+        int,
+        Setting("Most multiply-adds a face of a network that is tried; 0 is no limit.", low=0),
+    ] = 0
+    stop_after: Annotated[
+        int,
+        Setting(
+            "Trials without a better best after which no further one begins; 0 is no limit.", low=0
+        ),
+    ] = 0
+    target: Annotated[
+        float | None,
+        Setting("Value of the objective at which no further trial begins."),
+    ] = None
     seed: Annotated[
         int,
-        Setting("Seed of the proposals, and of every trial's training.", low=0, high=MOST_SEED),
+        Setting("Seed of the proposals, and of every trial's training.", low=0, high=MAX_SEED),
     ] = 0
     confirm: Annotated[
         int,
         Setting(
-            "Seeds on which each of the best settings is trained again before one is chosen.", low=1
+            "Seeds on which the best settings are trained again: six on the first, the best three "
+            "of them on the second, the best two on the others.",
+            low=1,
         ),
     ] = 3
 
@@ -115,6 +162,9 @@ class SearchSettings(Settings):
         require(self.study.strip() != "", "study", self.study, "a name")
         address = "an address such as sqlite:///optuna.db or postgresql://host/name"
         require("://" in self.storage, "storage", self.storage, address)
+        spaces = f"{', '.join(SPACES)}, a .yaml file or package.module:function"
+        is_space = self.space in SPACES or self.space.endswith((".yaml", ".yml"))
+        require(is_space or is_reference(self.space), "space", self.space, spaces)
 
 
 @dataclass(frozen=True)
@@ -132,7 +182,7 @@ class GridSettings(Settings):
     ] = 1.0
     max_train_faces: MAX_TRAIN_FACES = 0
     workers: WORKERS = 1
-    seed: Annotated[int, Setting("Seed of every training.", low=0, high=MOST_SEED)] = 0
+    seed: Annotated[int, Setting("Seed of every training.", low=0, high=MAX_SEED)] = 0
 
 
 @dataclass(frozen=True)

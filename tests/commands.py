@@ -153,7 +153,7 @@ def _run(
     for descriptor, name in enumerate(outputs, start=1):
         os.dup2(os.open(name, os.O_WRONLY), descriptor)
     # Without this the command's own jobs would get a fork server, and its imports, of their own.
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     sys.argv = ["-m", *arguments]
     sys.path.insert(0, folder)
     try:

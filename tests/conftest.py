@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
@@ -172,7 +172,7 @@ def command(start: Start) -> Command:
     return run
 
 
-def options(settings: dict[str, object]) -> list[str]:
+def options(settings: Mapping[str, object]) -> list[str]:
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 

@@ -1,4 +1,4 @@
-"""Augmented faces are what the settings say, and the same seed shows the same ones."""
+"""Tests of the augmentation: it follows the settings, and the same seed gives the same faces."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_a_mirrored_face_is_its_mirror_image_to_the_pixel(images: NDArray[np.uin
 def test_a_moved_face_is_the_face_elsewhere(images: NDArray[np.uint8]) -> None:
     moved, _ = augment(images, replace(PLAIN, shift=3))
     assert moved.shape == images.shape
-    # Moved back to where it fits best, to half a pixel, the inside of the face is the same.
+    # After the inverse shift, searched in steps of half a pixel, the face's inside is unchanged.
     found = []
     for before, after in zip(images[..., 0], moved[..., 0], strict=True):
         inside = after[6:-6, 6:-6].astype(float)

@@ -21,7 +21,7 @@ Printed = pytest.CaptureFixture[str]
 
 def test_ablation(data: str, store: Path, monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(ablation, "FILE", store / "ablation.csv")
-    monkeypatch.setattr(ablation, "ROWS", {ablation.WHOLE: {}})
+    monkeypatch.setattr(ablation, "ROWS", {ablation.RECIPE: {}})
     monkeypatch.setattr(ablation, "TTA", {"one view": "none"})
     small = replace(ablation.BASE, width=0.05, epochs=1, max_train_faces=60, image_size=48)
     monkeypatch.setattr(ablation, "BASE", small)
@@ -48,7 +48,7 @@ def test_record_curves(data: str, store: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(record_curves, "LRS", (0.001,))
     monkeypatch.setattr(record_curves, "BATCH_SIZES", (32, 64))
     monkeypatch.setattr(record_curves, "OPTIMIZERS", ("adam",))
-    monkeypatch.setattr(record_curves, "few", lambda whole: whole)
+    monkeypatch.setattr(record_curves, "subset", lambda full: full)
     for _ in range(2):  # the second time it has nothing to do
         record_curves.main(record_curves.Recording(data))
     curves = pd.read_csv(store / "curves.csv")

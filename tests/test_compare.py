@@ -1,4 +1,4 @@
-"""Comparing networks: a verdict only where the same faces give one."""
+"""Tests of comparisons: paired tests on the same faces, their page, and the champion."""
 
 import re
 import sqlite3
@@ -54,7 +54,7 @@ def record_evaluation(
     trained_on: int = 0,
     **tags: object,
 ) -> str:
-    """An evaluate run of a train run's network, as `pipeline.evaluate` leaves it.
+    """An evaluate run of a train run's network, as `pipeline.evaluate` records it.
 
     The network was trained on copies of the first `trained_on` faces.
     """
@@ -67,13 +67,13 @@ def record_evaluation(
 
 
 def forget_param(run_id: str, name: str) -> None:
-    """Leave a run as it was on record before the param existed."""
+    """Delete a param, as in a run of a version without it."""
     with closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute("delete from params where run_uuid = ? and key = ?", (run_id, name))
 
 
 def retype_param(run_id: str, name: str, typed: str) -> None:
-    """Leave a param as `mlflow run` puts it on record."""
+    """Change a param to the text that `mlflow run` would record."""
     with closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute(
             "update params set value = ? where run_uuid = ? and key = ?", (typed, run_id, name)
@@ -95,15 +95,15 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not(
         record_evaluation(as_good, 104, digest="d2"),  # the same faces, another validation split
         record_evaluation(bad, 300),
     ]
-    # Train runs and evaluate runs are both taken.
+    # Train runs and evaluate runs are both accepted.
     run_id = compare(CompareSettings(",".join([good, evaluated[1], bad])))
     said = capsys.readouterr().out
-    assert "A and B can't be told apart" in said
+    assert "A and B show no significant difference" in said
     assert "A is better than C, by 28.6 points" in said
     assert "lr=0.001" in said
     assert "epochs" not in said, "settings that are the same are left out"
     page = page_of(run_id)
-    assert "can't be told apart" in page
+    assert "no significant difference" in page
     assert "A is better" in page
     assert "src=" not in page
     assert "href=" not in page, "the page needs nothing beside it"
@@ -160,7 +160,7 @@ def test_what_a_network_may_have_learnt_before_is_said(
         record_evaluation(trained[1], 50, learnt_all_known=False),
     ]
     run_id = compare(CompareSettings(",".join(runs)))
-    warning = "Not all faces that B learnt are known: some may be among these."
+    warning = "Not all training faces of B are known: some may be among these."
     assert warning in capsys.readouterr().out
     assert warning in page_of(run_id)
 
@@ -212,7 +212,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
         tested = record_evaluation(run_id, wrong)
         verdicts.append(champion.register(run_id, tested, "none", parent))
     assert [v.alias for v in verdicts] == ["champion", "challenger", "champion", "challenger"]
-    assert "can't be told apart" in verdicts[1].reason
+    assert "no significant difference" in verdicts[1].reason
     assert "It beats version 1" in verdicts[2].reason
     assert "The champion is better" in verdicts[3].reason
     client = MlflowClient()
@@ -225,7 +225,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
     assert again.reason == "It is the champion already."
     assert len(client.search_model_versions("name = 'emotion'")) == 4
 
-    # On other faces, which it was not measured on, and can't be: a study can still end.
+    # On other faces the champion, whose run is deleted, can not be evaluated; the study still ends.
     new = record_network(0.005)
     client.delete_run(better)
     verdict = champion.register(new, record_evaluation(new, 0, faces="f2"), "none", Run(new))
@@ -234,7 +234,7 @@ def test_a_champion_is_replaced_only_by_a_network_that_beats_it(store: Path) -> 
 
 
 def record_network(lr: float) -> str:
-    """A train run with a network as its model; nobody looks inside it here."""
+    """A train run with an untrained network as its model."""
     with tracking.record("train", TrainSettings(lr=lr)) as run:
         run.tag(dataset_digest="d1")
         run.log_model(build(TrainSettings(width=0.05), precision="float32"))

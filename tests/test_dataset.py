@@ -1,4 +1,4 @@
-"""A dataset's split, copies and digest are what they say, and it comes back from disk unchanged."""
+"""Tests of datasets: splits, copies, digest, saving and loading."""
 
 import json
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""The device is described, and broken numbers stop a training before it starts."""
+"""Tests of the device's description and of the self-test."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The numbers are right, and stand under the right class names."""
+"""Tests of the metrics, against hand-computed and published values."""
 
 import io
 
@@ -40,7 +40,7 @@ def test_class_names_follow_fer2013s_codes() -> None:
     for code, name in enumerate(CLASSES):
         labels = np.array([code] * 3 + [(code + 1) % 7], np.uint8)
         result = metrics.compute(labels, probabilities([code] * 4))
-        assert result.report[name]["support"] == 3
+        assert result.by_class[name]["support"] == 3
         assert metrics.metrics(result, "test")[f"test_recall_{name}"] == 1
 
 
@@ -83,4 +83,4 @@ def test_the_tables_can_be_read_back() -> None:
     assert predictions["unseen"].tolist() == unseen.tolist()
     assert predictions["label"].tolist() == [CLASSES[code] for code in LABELS]
     assert predictions["p_happy"].iloc[3] == pytest.approx(0.9)
-    assert "accuracy 62.5% (95 % interval" in metrics.report_text(result)
+    assert "accuracy 62.5% (95 % interval" in metrics.classification_text(result)

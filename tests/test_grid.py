@@ -1,4 +1,4 @@
-"""The report's grid: recorded once, beside what the report says."""
+"""Tests of the report's grid: recorded once, and compared with the report."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The networks are the ones that they are named after, and take raw grey levels."""
+"""Tests of the networks: architecture, input in grey levels, files, TTA and batch norm."""
 
 import zipfile
 from dataclasses import replace
@@ -137,7 +137,7 @@ def test_the_networks_have_their_documented_size(network: str) -> None:
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Of the convolutions and dense layers, for a face of 48x48 pixels."""
+    """Multiply-adds of the convolutions and dense layers, for a face of 48x48 pixels."""
     side, count = 48, 0
     for layer in model.layers:
         match layer:
@@ -164,7 +164,7 @@ def test_fused_normalisation_computes_what_keras_does(policy: str, error: float)
         assert ours == pytest.approx(theirs, abs=error)
     states = (files.get_state(layer.weights) for layer in (fused, plain))
     for a, b in zip(*states, strict=True):
-        assert a == pytest.approx(b, rel=1e-3)  # of 2,304 values, unbiased or not
+        assert a == pytest.approx(b, rel=1e-3)  # biased and unbiased variance of 2,304 values
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
@@ -228,7 +228,7 @@ def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
         shown = faces if views == "none" else np.concatenate([faces, faces[:, :, ::-1]])
         return inputs.predict(shown, verbose=0)
 
-    monkeypatch.setattr(batch_norm, "BATCH", 64)  # so that few faces fill two
+    monkeypatch.setattr(batch_norm, "BATCH", 64)  # so that few faces fill two batches
     batch = 64 // (1 if views == "none" else 2)
     faces = dataset.images[: 2 * batch, ..., np.newaxis]
     looks = recalibrate_and_look(faces[:batch])
@@ -237,6 +237,6 @@ def test_recalibrated_normalisations_have_the_statistics_of_what_they_see(
         np.testing.assert_allclose(layer.moving_mean, seen.mean(axes), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(layer.moving_variance, seen.var(axes), rtol=1e-3, atol=1e-3)
 
-    # Of several batches the mean; what comes into the first layer does not depend on the batch.
+    # The mean over two batches; the input of the first layer does not depend on the batch.
     mean = recalibrate_and_look(faces)[0].mean(axis=(0, 1, 2))
     np.testing.assert_allclose(normalisations[0].moving_mean, mean, rtol=1e-3, atol=1e-3)

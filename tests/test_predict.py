@@ -1,4 +1,4 @@
-"""What a person asks of a trained network: a word for a face."""
+"""Tests of predict, with the networks in models/."""
 
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Runs tell the truth whatever happens to their process: real processes, real signals."""
+"""Tests of the runs' status after signals, kills and a full disk, with real processes."""
 
 import json
 import resource
@@ -99,7 +99,7 @@ def test_four_commands_at_once_share_a_store_that_does_not_exist_yet(start: Star
 
 
 def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: Path) -> None:
-    """A limit on the size of files stands for the full disk: the kernel refuses the write."""
+    """A limit on the file size simulates a full disk: the kernel refuses the write."""
     queries.use_store()
     limit = Path("mlflow.db").stat().st_size + 100_000
     assert limit < 504 * 48 * 48, "the images must not fit"
@@ -122,7 +122,7 @@ def mlflow_run(entry_point: str, **settings: object) -> list[str]:
 
 @pytest.fixture
 def project_store(environment: dict[str, str], store: Path) -> dict[str, str]:
-    """`mlflow run` works in the project's folder, so the store is named to keep it out of there."""
+    """Environment with the store's URI, since `mlflow run` would use the project's folder."""
     return {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
 
 
@@ -162,7 +162,7 @@ def test_a_terminated_mlflow_run_takes_its_training_along(
 def test_a_terminated_mlflow_run_takes_a_continued_study_along(
     start: Start, project_store: dict[str, str], store: Path, dataset: Dataset, data: str
 ) -> None:
-    """Such a study gives up the run that `mlflow run` made for its own."""
+    """A continued study deletes the run that `mlflow run` created and uses its own."""
     storage = f"sqlite:///{store}/optuna.db"
     study = optuna.create_study(study_name="begun", storage=storage, direction="maximize")
     with tracking.record("study", SearchSettings()) as run:

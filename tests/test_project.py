@@ -1,4 +1,4 @@
-"""The files that describe the project agree with each other and with the code."""
+"""Tests of the project's files: environments, documents and imports agree with the code."""
 
 import ast
 import re
@@ -34,7 +34,7 @@ PACKAGES = {
         "comparisons": {"", "jobs"},
     },
 }
-"""The folders of a package that a folder may import; "" stands for the files beside them."""
+"""The folders of a package that a folder may import; "" is the package itself."""
 HOME = {
     "mlflow": {"pipeline/runs", "search"},
     "matplotlib": {"pipeline/reports", "search/studies"},
@@ -46,7 +46,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 
 
 def imports(file: Path) -> set[str]:
-    """Full names of what a file imports, at any depth."""
+    """Full names of a file's imports, at any depth."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -69,7 +69,7 @@ def test_the_environments_of_mlflow_and_conda_install_the_same_requirements() ->
     assert "python" not in python_env, "MLflow would then build that very version with pyenv"
     assert python_env["dependencies"] == ["-r requirements.txt"]
     assert conda["dependencies"][-1] == {"pip": python_env["dependencies"]}
-    assert "python=3.11" in conda["dependencies"]
+    assert "python=3.13" in conda["dependencies"]
 
 
 def test_every_direct_dependency_is_pinned_and_locked() -> None:
@@ -78,8 +78,9 @@ def test_every_direct_dependency_is_pinned_and_locked() -> None:
     assert set(project["dependencies"]) <= locked
     for line in locked:
         assert line.startswith("#") or re.fullmatch(r"\S+==\S+", line), line
-    with_tests = (ROOT / "requirements-test.txt").read_text()
-    assert all(f"{pin}\n" in with_tests for pin in project["optional-dependencies"]["test"])
+    for extra, pins in project["optional-dependencies"].items():
+        more = (ROOT / f"requirements-{extra}.txt").read_text()
+        assert all(re.sub(r"\[.*?\]", "", pin).split(" ;")[0] in more for pin in pins), extra
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
@@ -131,7 +132,7 @@ def test_the_optimizers_are_those_of_keras() -> None:
 @pytest.mark.parametrize("network", ["compact", "strong"])
 def test_the_documented_recipe_is_the_one_in_use(network: str) -> None:
     recipe = asdict(settings.recipe(settings.Hyperparameters, network))
-    del recipe["network"]  # that table is another one
+    del recipe["network"]  # documented in another table
     documented: dict[str, str] = {}
     for line in (ROOT / "docs" / "training.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -1,4 +1,4 @@
-"""FER2013 itself, where its faces lie beside the project; skipped elsewhere."""
+"""Tests with FER2013 itself; skipped if its files are not there."""
 
 import subprocess
 import sys
@@ -25,5 +25,5 @@ def test_fer2013_is_ingested_with_its_known_counts(store: Path) -> None:
     assert about["source_counts"]["PublicTest"] == [467, 56, 496, 895, 653, 415, 607]
     assert about["counts"]["test"] == about["source_counts"]["PublicTest"]
     assert sum(about["counts"]["train"]) == 28_709 - 2_871
-    # 7.8 % of PublicTest stand in Training; a tenth of Training validates here.
+    # 7.8 % of PublicTest are copies in Training; a tenth of Training is validation here.
     assert 0.06 < about["copies"]["test_in_train"] / 3_589 < 0.078

@@ -1,4 +1,4 @@
-"""What ingest, train and evaluate leave on record, on a real MLflow store."""
+"""Tests of the runs that ingest, train and evaluate record, in a real MLflow store."""
 
 import json
 import os
@@ -35,10 +35,10 @@ from pipeline.runs import addresses, params, queries, tracking
 from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, recipe
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.ingest import ingest
-from pipeline.steps.resume import resumed
+from pipeline.steps.resume import resumed_settings
 from pipeline.steps.train import train
 from pipeline.training.self_test import self_test
-from search.jobs.tasks import train_whole
+from search.jobs.tasks import train_child
 from search.settings import GridSettings, SearchSettings
 from tests.tiny import TINY
 
@@ -130,7 +130,7 @@ def test_main_records_ingest_train_and_evaluate_as_children(trained: str, main_r
 
 
 def test_train_never_sees_a_test_face(data: str) -> None:
-    """Other test faces and labels change the digest, and nothing of what is learnt."""
+    """Other test faces and labels change the digest, but not the training."""
     first = get(train(quick(data)))
     made = dataset.load(Path(data))
     test = made.split == TEST
@@ -201,17 +201,17 @@ def test_a_run_that_others_work_on_is_left_to_them(store: Path) -> None:
             raise TrainingError("this one's trouble")
         assert get(run.id).info.status == "RUNNING"
         assert get(run.id).data.tags["process"] == name
-        tracking.mend_dead_runs()
+        tracking.end_dead_runs()
         assert get(run.id).info.status == "RUNNING"
     finally:
         other.kill()
         other.wait()
-    tracking.mend_dead_runs()
+    tracking.end_dead_runs()
     assert get(run.id).info.status == "FAILED"
 
 
 def test_two_processes_record_the_same_faces_at_the_same_moment(dataset: Dataset) -> None:
-    """Another one's write falls between MLflow's look for the faces and the write of this one."""
+    """The other process writes between this one's query for the dataset and its insertion."""
     faces = replace(dataset, about={**dataset.about, "source": "faces.csv"})
     with tracking.record("ingest", IngestSettings()) as other:
         pass
@@ -316,10 +316,10 @@ def test_a_run_that_is_older_than_a_setting_had_its_default() -> None:
     with mlflow.start_run() as run:
         mlflow.set_tags({"step": "train", "dataset_digest": "abc"})
         mlflow.log_params({k: v for k, v in asdict(settings).items() if k != "keep_epoch"})
-    found = queries.on_record("train", settings, "abc")
+    found = queries.finished_run("train", settings, "abc")
     assert found is not None
     assert found.info.run_id == run.info.run_id
-    assert queries.on_record("train", replace(settings, keep_epoch="last"), "abc") is None
+    assert queries.finished_run("train", replace(settings, keep_epoch="last"), "abc") is None
 
 
 def test_a_run_with_the_settings_former_names_is_found_and_resumed() -> None:
@@ -335,25 +335,25 @@ def test_a_run_with_the_settings_former_names_is_found_and_resumed() -> None:
         mlflow.set_tags({"step": "train", "dataset_digest": "abc", "dataset": "faces"})
         mlflow.log_params(kept | former)
     run_id = active.info.run_id
-    found = queries.on_record("train", today, "abc")
+    found = queries.finished_run("train", today, "abc")
     assert found is not None
     assert found.info.run_id == run_id
-    assert queries.on_record("train", replace(today, tta="flip"), "abc") is None
+    assert queries.finished_run("train", replace(today, tta="flip"), "abc") is None
 
     MlflowClient().set_terminated(run_id, "KILLED")
     queries.CHECKPOINTS.mkdir()
     queries.checkpoint_of(run_id).touch()
-    unfinished = queries.unfinished(today, "abc")
-    assert unfinished is not None
-    assert unfinished.info.run_id == run_id
+    stopped = queries.resumable_run(today, "abc")
+    assert stopped is not None
+    assert stopped.info.run_id == run_id
     wanted = replace(today, resume=run_id, data="faces")
-    assert resumed(TrainSettings(resume=run_id)) == wanted
+    assert resumed_settings(TrainSettings(resume=run_id)) == wanted
     with pytest.raises(InputError, match="cutout=8: run .* has cutout=12"):
-        resumed(TrainSettings(resume=run_id, cutout=8))
+        resumed_settings(TrainSettings(resume=run_id, cutout=8))
 
 
 def stop_after_an_epoch(settings: TrainSettings) -> str:
-    """Train until there is a checkpoint, then as by Ctrl-C not further; the run's id."""
+    """Interrupt a training once it has a checkpoint; returns the run's id."""
     checkpoints, over = queries.CHECKPOINTS.resolve(), threading.Event()
 
     def interrupt() -> None:
@@ -379,11 +379,11 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     with pytest.raises(InputError, match=f"resume={stopped}: the dataset has changed"):
         train(TrainSettings(resume=stopped, data=str(store / "split otherwise")))
 
-    # As a row of the grid, or the winner of a study, is typed again.
+    # As a row of the grid, or a study's winner, is resumed.
     elsewhere = Path(data).rename(store / "elsewhere")
     same = quick(str(elsewhere), epochs=30, patience=0)
     with tracking.record("grid", GridSettings()) as parent:
-        resumed = train_whole(lambda message: None, same, parent.id, dataset.digest)
+        resumed = train_child(lambda message: None, same, parent.id, dataset.digest)
     assert get(resumed).data.params["resume"] == stopped
     assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 30
     again_elsewhere = elsewhere.rename(store / "again elsewhere")
@@ -404,15 +404,15 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
         np.testing.assert_allclose(new, old, atol=1e-5)
     assert get(second).data.tags["start_trained_by"] == first
 
-    # What it had learnt before counts as seen, also where the last training did not have it.
+    # Training faces of the initial weights are not unseen, even if the last training lacks them.
     evaluated = evaluate(EvaluateSettings(second))
     predictions = mlflow.artifacts.load_text(f"runs:/{evaluated}/predictions.csv")
-    learnt = np.concatenate([made.part(TRAIN)[0] for made in (dataset, other)])
-    is_unseen = unseen(other.part(TEST)[0], learnt)
+    training_images = np.concatenate([made.part(TRAIN)[0] for made in (dataset, other)])
+    is_unseen = unseen(other.part(TEST)[0], training_images)
     assert pd.read_csv(StringIO(predictions))["unseen"].tolist() == is_unseen.tolist()
     assert is_unseen.sum() < unseen(other.part(TEST)[0], other.part(TRAIN)[0]).sum()
 
-    # Where those faces are gone, it says that it does not know them all.
+    # Without that dataset the training faces are not all known.
     Path(data).rename(store / "gone")
     evaluated = evaluate(EvaluateSettings(second))
     assert get(evaluated).data.tags["learnt_all_known"] == "False"
@@ -433,7 +433,7 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     resumed = train(TrainSettings(resume=stopped, init_from=str(file)))
     assert get(resumed).data.params["init_from"] == str(file)
     evaluate(EvaluateSettings(resumed))
-    assert "not all faces that this network has learnt are known" in capsys.readouterr().out
+    assert "not all training faces of this network are known" in capsys.readouterr().out
 
 
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(

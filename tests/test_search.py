@@ -1,4 +1,4 @@
-"""What users of a search rely on: nothing is lost or doubled, whatever happens to its processes."""
+"""Tests of studies: no trial is lost or run twice, whatever happens to the processes."""
 
 import errno
 import os
@@ -31,7 +31,9 @@ from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, storage, summary, trial
-from search.studies.study import Worker, first_points, open_study
+from search.studies.deadline import Deadline
+from search.studies.plan import Plan
+from search.studies.study import Worker, open_study
 from tests.commands import Child, until
 from tests.conftest import Start
 from tests.tiny import TINY
@@ -57,7 +59,7 @@ def stored_study(name: str = "emotion") -> optuna.Study:
 
 
 def training_process() -> int | None:
-    """The process id of a trial that trains: it has an epoch on record and has not ended."""
+    """Process id of a running trial that has recorded an epoch."""
     for run in runs("trial"):
         if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
             return int(run.data.tags["process"].split(":")[1])
@@ -65,9 +67,9 @@ def training_process() -> int | None:
 
 
 def assert_accounted_for(trials: int) -> None:
-    """Every trial has ended, none is missing or doubled, and each has its run, truly ended."""
+    """Assert that all trials have ended, none is missing or duplicate, and all runs have ended."""
     study = stored_study()
-    assert storage.count(study) == storage.Count(settled=trials, running=0)
+    assert storage.count(study) == storage.Count(n_done=trials, running=0)
     [parent] = runs("study")
     children = runs("trial")
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
@@ -95,7 +97,7 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
         "its process was killed by SIGKILL",
     )
 
-    # The end of the study: one model, registered, and everything a person decides from.
+    # The end of the study: one registered model, and all artifacts.
     [parent], [winner], [test] = runs("study"), runs("train"), runs("evaluate")
     assert parent.info.status == "FINISHED"
     client = MlflowClient()
@@ -109,19 +111,19 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     }  # fmt: skip
     assert "mlflow run . -e train -P " in study.stdout
 
-    # Every trial is found by its number.
+    # The run of every trial has its number.
     for one in trials:
         run = client.get_run(one.user_attrs["run"])
         assert run.data.tags["trial"] == str(one.number)
         assert run.data.tags["study"] == "emotion"
 
-    # The same command again has nothing to do, and makes no second run of the study.
+    # The same command again does nothing, and creates no second run of the study.
     again = start_study(data=data, trials=2, **LONG)
     assert again.end() == 0, again.stderr
     assert "has its 2 trials" in again.stdout
     assert_accounted_for(2)
 
-    # On other faces it does not go on.
+    # With another dataset the study is not continued.
     images, labels = draw(count=120, seed=2)
     faces = Faces(images, labels, np.full(120, UNASSIGNED, np.uint8))
     save(assemble(faces, source="drawn", policy="report", seed=0), store / "others")
@@ -143,14 +145,14 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     interrupted = [t for t in stored_study().trials if t.state == TrialState.FAIL]
     waiting = [t for t in stored_study().trials if t.state == TrialState.WAITING]
     assert interrupted
-    # Two workers end their trials in either order.
+    # The two workers' trials may end in any order.
     by_lr = [sorted((t.params for t in ts), key=lambda p: p["lr"]) for ts in (waiting, interrupted)]
     assert by_lr[0] == by_lr[1]
 
-    # The same faces may lie somewhere else by then.
+    # The dataset may have another address now.
     moved = Path(data).rename(f"{data} moved")
     start_study(data=moved, trials=2, **LONG)
-    until(lambda: storage.count(stored_study()) == storage.Count(settled=2, running=0))
+    until(lambda: storage.count(stored_study()) == storage.Count(n_done=2, running=0))
     finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
     assert sorted((t.params for t in finished), key=lambda p: p["lr"]) == by_lr[0]
 
@@ -176,20 +178,21 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
     database = storage.open_storage(settings.storage)
     study = optuna.create_study(study_name=settings.study, storage=database)
     gone = f"{data}/gone"
+    plan = Plan(settings, gone, {})
     with (
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        Worker(0, settings, gone, database, parent.id).run(threading.Event())
-    assert storage.count(study) == storage.Count(settled=0, running=0)
+        Worker(0, plan, database, parent.id, Deadline(0)).run(threading.Event())
+    assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
 @pytest.mark.slow
 def test_settings_that_fail_on_a_fresh_seed_do_not_win(data: str) -> None:
     settings = SearchSettings(network=TINY, epochs=6, confirm=1, trials=2)
     study = optuna.create_study(direction="maximize")
-    bounds = space.make_space(settings)
-    # With the first no loss is finite.
+    bounds = space.make_space(settings).bounds
+    # With the first settings the loss is not finite.
     for optimizer, lr, value in (("sgd", 1e30, 0.9), ("adam", 0.01, 0.2)):
         params = {"epochs": 6, "batch_size": 32, "lr": lr, "optimizer": optimizer}
         wide = {name: bounds[name] for name in params} | {"lr": FloatDistribution(1e-5, 1e30)}
@@ -199,13 +202,13 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(data: str) -> None:
         study.tell(asked, value)
     study.set_user_attr("digest", load_without_test(Path(data)).digest)
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, settings, data, parent)
+        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
-    # As if it had been killed in its last second: what has ended is not done again.
+    # As if the command had been killed at the very end: finished runs are not repeated.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
-        finalize.finish(study, settings, data, parent)
+        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
     assert len(runs("train")) == len(runs("evaluate")) == 1
     assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
 
@@ -252,8 +255,8 @@ def _abandoned_trial(process: str) -> tuple[optuna.Study, str]:
         storage=database, direction="maximize", pruner=samplers.make_pruner("halving", 2)
     )
     trial = study.ask()
-    storage.heartbeat(database, trial)
-    space.suggest(trial, space.make_space(SearchSettings(epochs=5)))
+    storage.make_heartbeat(database, trial)
+    space.make_space(SearchSettings(epochs=5)).suggest(trial)
     run_id = MlflowClient().create_run("0", tags={"step": "trial"}).info.run_id
     trial.set_user_attr("process", process)
     trial.set_user_attr("run", run_id)
@@ -268,7 +271,7 @@ def _assert_put_up_again(study: optuna.Study, run_id: str) -> None:
     assert repeat.params == failed.params
     assert "completed_rung_0" in failed.system_attrs
     assert "completed_rung_0" not in repeat.system_attrs, "it is judged anew"
-    assert storage.count(study) == storage.Count(settled=0, running=0)
+    assert storage.count(study) == storage.Count(n_done=0, running=0)
     assert MlflowClient().get_run(run_id).info.status == "FAILED"
 
 
@@ -282,14 +285,15 @@ def test_settings_whose_process_is_killed_again_and_again_are_given_up(store: Pa
         if study.trials[-1].state == TrialState.WAITING:
             study.ask()
     assert len(study.trials) == interruptions + storage.RETRIES + 1
-    assert storage.count(study) == storage.Count(settled=1, running=0)
+    assert storage.count(study) == storage.Count(n_done=1, running=0)
 
 
 def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store: Path) -> None:
     settings = SearchSettings(trials=20, grid="all")
     database = storage.open_storage("sqlite:///optuna.db")
     study = open_study(settings, database)
-    worker = Worker(0, settings, "none", database, "none")
+    plan = Plan(settings, "none", {})
+    worker = Worker(0, plan, database, "none", Deadline(0))
     taken: list[dict[str, Any]] = []
     while not worker.has_enough():
         taking = worker.take()
@@ -301,7 +305,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
         else:
             study.tell(trial, 1 / len(taken))
     assert taken[5] == taken.pop(4), "what was killed comes first"
-    first = first_points(settings)
+    first = plan.first_points()
     assert len(first) == 14
     assert taken[:14] == first
     assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
@@ -310,15 +314,15 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
 def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
-    worker = Worker(0, SearchSettings(timeout=2), "none", database, "none", time.monotonic() - 3)
+    plan = Plan(SearchSettings(timeout=2), "none", {})
+    worker = Worker(0, plan, database, "none", Deadline(0.001))
     worker.run(threading.Event())
     assert study.trials == []
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"max_train_faces": 90},
-     {"space": "wide"}, {"seed": 1}],
+    [{"network": "strong"}, {"width": 0.5}, {"epochs": 3}, {"max_train_faces": 90}, {"seed": 1}],
 )  # fmt: skip
 def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
@@ -337,7 +341,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     for number, state in enumerate(states):
         study.sampler = samplers.make_sampler("random", number, {})
         trial = study.ask()
-        point = space.suggest(trial, bounds)
+        point = bounds.suggest(trial)
         for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):
             trial.report(level + point["lr"], epoch)
         study.tell(trial, 0.4 + point["lr"] if state == TrialState.COMPLETE else None, state)
@@ -349,7 +353,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert sum(shares.values()) == pytest.approx(1)
 
     with tracking.record("study", settings) as parent:
-        summary.record_study(study, settings, parent)
+        summary.record_study(study, Plan(settings, "none", {}), parent)
     names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
     assert names == {
         "trials.csv", "history.png", "curves.png", "slices.png", "parallel.png", "parallel.html",
@@ -376,13 +380,13 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study, settings = optuna.create_study(), SearchSettings()
-    study.set_user_attr("ending", {"settled": 0, "host": "elsewhere"})
+    study.set_user_attr("ending", {"n_done": 0, "host": "elsewhere"})
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, settings, "none", parent)
+        finalize.finish(study, Plan(settings, "none", {}), parent, Deadline(0))
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
     [left] = runs("study")
     assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
-    tracking.mend_dead_runs()
+    tracking.end_dead_runs()
     assert runs("study")[0].info.status == "RUNNING"
 
     study.set_user_attr("ending", {})
@@ -390,7 +394,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
         tracking.record("study", settings, run_id=parent.id) as again,
         pytest.raises(TrainingError, match="no trial of the study"),
     ):
-        finalize.finish(study, settings, "none", again)
+        finalize.finish(study, Plan(settings, "none", {}), again, Deadline(0))
     assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
@@ -404,21 +408,24 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
     ):
         name = process.name_of(other.pid)
         parent.tag(process=f"{process.this_process()},{name}")
-        finalize.finish(study, SearchSettings(), "none", parent)
+        finalize.finish(study, Plan(SearchSettings(), "none", {}), parent, Deadline(0))
         assert "still running elsewhere: 1;" in capsys.readouterr().out
         assert runs("study")[0].data.tags["process"] == name
     assert runs("study")[0].info.status == "RUNNING"
-    tracking.mend_dead_runs()
+    tracking.end_dead_runs()
     assert runs("study")[0].info.status == "FAILED", "the last of its processes is gone"
 
 
 def test_a_trial_is_not_pruned_at_a_reduced_image_size(data: str) -> None:
     settings = SearchSettings(width=0.1, epochs=4)
-    whole = trial.trial_settings(settings, data, {"epochs": 4, "image_size": 32, "resize_at": 0.5})
+    plan = Plan(settings, data, {})
+    whole = plan.training({"epochs": 4, "image_size": 32, "resize_at": 0.5})
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2.0))
     current = study.ask()
     with tracking.record("study", settings) as parent:
-        outcome = trial.run(current, whole, parent.id, 4, beat=lambda: None, stop=threading.Event())
+        outcome = trial.run(
+            current, whole, parent.id, 4, heartbeat=lambda: None, stop=threading.Event()
+        )
     assert (outcome.kind, outcome.text) == ("pruned", "pruned after epoch 3")
     [run] = runs("trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
@@ -463,7 +470,7 @@ def test_a_job_tells_how_it_ended() -> None:
     assert job.run(_job, "return", stop=stop) == job.Outcome("returned", "done")
     failed = job.run(_job, "fail", stop=stop)
     assert (failed.kind, failed.text) == ("failed", "no more faces")
-    assert job.run(_job, "prune", stop=stop, answer=lambda _: True).kind == "pruned"
+    assert job.run(_job, "prune", stop=stop, on_message=lambda _: True).kind == "pruned"
     refused = job.run(_job, "write", stop=stop)
     assert (refused.kind, refused.text) == ("refused", "[Errno 28] No space left on device")
     killed = job.run(_job, "die", stop=stop)
@@ -474,17 +481,17 @@ def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
     stop = threading.Event()
     beats: list[float] = []
 
-    def beat() -> None:
+    def heartbeat() -> None:
         beats.append(time.monotonic())
-        if len(beats) == 3:  # it gives signs of life while a job says nothing
+        if len(beats) == 3:  # heartbeats continue while a job sends no message
             stop.set()
 
-    waited = job.run(_job, "wait", stop=stop, beat=beat)
+    waited = job.run(_job, "wait", stop=stop, heartbeat=heartbeat)
     assert waited.kind == "interrupted"
     assert 1 < beats[2] - beats[0] < 10
 
 
-def _job(tell: job.Tell, what: str) -> str:
+def _job(send: job.Send, what: str) -> str:
     if what == "fail":
         raise TrainingError("no more faces")
     if what == "write":
@@ -493,6 +500,6 @@ def _job(tell: job.Tell, what: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "wait":
         time.sleep(60)
-    if what == "prune" and tell("shall I?"):
+    if what == "prune" and send("prune?"):
         raise Pruned("pruned")
     return "done"

@@ -1,7 +1,8 @@
-"""What a search proposes, prunes and chooses: bounds, seeds, rungs, finalists."""
+"""Tests of search spaces, samplers, pruners, and of the choice of the winner."""
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -18,30 +19,29 @@ from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods import SPACES, samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, summary
-from search.studies.study import first_points
-from search.studies.trial import comparable_epoch, trial_settings
+from search.studies import finalize, storage, summary
+from search.studies.plan import Plan, starting_values
+from search.studies.trial import comparable_epoch
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", SPACES)
 def test_the_reports_grid_lies_within_every_space(name: str, network: str) -> None:
-    settings = SearchSettings(space=name, network=network)
-    bounds = space.make_space(settings)
-    base = trial_settings(settings, "faces", {})
-    for point in report_grid.points("all", settings.epochs):
-        assert space.is_inside(space.complete(point, bounds, base), bounds)
-    assert len(report_grid.points("all", settings.epochs)) == 13
+    settings = SearchSettings(space=name, network=network, grid="all")
+    plan = Plan(settings, "faces", {})
+    whole = [plan.space.complete(p, plan.base) for p in report_grid.points("all", 20)]
+    assert all(plan.space.contains(point) for point in whole)
+    assert len(whole) == 13
 
 
 @pytest.mark.parametrize("network", ["compact", "strong"])
 @pytest.mark.parametrize("name", SPACES)
 def test_a_study_tries_the_networks_recipe_first(name: str, network: str) -> None:
     settings = SearchSettings(space=name, network=network, grid="none")
-    [point] = first_points(settings)
-    assert space.is_inside(point, space.make_space(settings))
+    plan = Plan(settings, "latest", {})
+    [point] = plan.first_points()
     own = recipe(TrainSettings, network)
-    tried = trial_settings(settings, own.data, point)
+    tried = plan.training(point)
     of_the_study = ("epochs", "width", "threads", "keep_epoch")
     assert replace(tried, **{name: getattr(own, name) for name in of_the_study}) == own
 
@@ -56,8 +56,8 @@ def test_a_study_tries_the_networks_recipe_first(name: str, network: str) -> Non
 def test_a_point_that_optuna_would_bend_is_outside(change: dict[str, object]) -> None:
     bounds = space.make_space(SearchSettings(epochs=15))
     point = {"epochs": 10, "batch_size": 16, "lr": 0.001, "optimizer": "adam"}
-    assert space.is_inside(point, bounds)
-    assert not space.is_inside(point | change, bounds)
+    assert bounds.contains(point)
+    assert not bounds.contains(point | change)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_every_proposal_can_be_trained_and_momentum_comes_with_its_optimizer(
 ) -> None:
     study = optuna.create_study(direction="maximize")
     settings = SearchSettings(space=name, epochs=15, network=network)
-    bounds = space.make_space(settings)
+    plan = Plan(settings, "faces", {})
     for number in range(25):
         study.sampler = samplers.make_sampler("tpe", samplers.sampler_seed(0, number), {})
         trial = study.ask()
-        point = space.suggest(trial, bounds)
-        trial_settings(settings, "faces", point)
+        point = plan.space.suggest(trial)
+        plan.training(point)
         assert ("momentum" in point) == (point["optimizer"] == "momentum")
         study.tell(trial, point["lr"])
 
@@ -88,7 +88,7 @@ def test_a_continued_study_never_draws_the_same_proposal_again() -> None:
         seed = samplers.sampler_seed(0, len(study.trials))
         study.sampler = samplers.make_sampler("tpe", seed, {})
         trial = study.ask()
-        space.suggest(trial, bounds)
+        bounds.suggest(trial)
         study.tell(trial, 0.5)
     assert len({trial.params["lr"] for trial in study.trials}) == 6
 
@@ -102,14 +102,15 @@ def test_no_rung_stands_beyond_the_longest_training(most: int) -> None:
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_no_trial_is_compared_before_all_have_seen_whole_faces(name: str, network: str) -> None:
-    """A trial that came late to a rung would stand there with the accuracy of a later epoch."""
+    """Otherwise a trial would be compared at a rung by the accuracy of a later epoch."""
     settings = SearchSettings(space=name, network=network)
-    small = space.most_small_epochs(settings)
+    plan = Plan(settings, "faces", {})
+    small = plan.max_small_epochs
     first, *_ = samplers.rungs(settings.epochs, small)
     study = optuna.create_study()
     for _ in range(20):
-        point = space.suggest(study.ask(), space.make_space(settings))
-        assert trial_settings(settings, "none", point).small_epochs <= small < first
+        point = plan.space.suggest(study.ask())
+        assert plan.training(point).small_epochs <= small < first
 
 
 def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
@@ -117,7 +118,7 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
     study = optuna.create_study(direction="maximize", pruner=pruner)
 
     def train(level: float) -> int:
-        """Epochs that a training lasts whose accuracy stays at `level`."""
+        """Number of epochs until a trial with the constant accuracy `level` is pruned or ends."""
         trial = study.ask()
         for epoch in range(1, 16):
             trial.report(level, epoch)
@@ -151,9 +152,9 @@ def test_samplers_and_pruners_are_those_of_their_names() -> None:
 
 def test_a_training_with_a_schedule_is_compared_at_the_same_share_of_its_epochs() -> None:
     short = TrainSettings(epochs=8)
-    assert comparable_epoch(short, 4, most_epochs=20) == 4
-    assert comparable_epoch(replace(short, schedule="cosine"), 4, most_epochs=20) == 10
-    assert comparable_epoch(replace(short, schedule="one_cycle"), 8, most_epochs=20) == 20
+    assert comparable_epoch(short, 4, max_epochs=20) == 4
+    assert comparable_epoch(replace(short, schedule="cosine"), 4, max_epochs=20) == 10
+    assert comparable_epoch(replace(short, schedule="one_cycle"), 8, max_epochs=20) == 20
 
 
 def test_the_finalists_are_finished_distinct_and_best_first() -> None:
@@ -163,9 +164,9 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
     for value, lr in ((0.5, 0.001), (0.7, 0.002), (0.7, 0.002), (0.6, 0.003), (0.1, 0.004)):
         study.enqueue_trial(point | {"lr": lr})
         trial = study.ask()
-        space.suggest(trial, bounds)
+        bounds.suggest(trial)
         study.tell(trial, value)
-    assert [trial.number for trial in finalize.finalists(study)] == [1, 3, 0]
+    assert [trial.number for trial in finalize.finalists(study, 3)] == [1, 3, 0]
 
 
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
@@ -206,3 +207,100 @@ def test_fewer_faces_are_the_same_for_every_trial_and_keep_the_validation_split(
     single.split[single.labels == 1] = TRAIN
     with pytest.raises(InputError, match="disgust has a single training face"):
         subsample(single, 40, 0)
+
+
+SPACE_FILE = """
+parameters:
+  lr: {min: 1e-4, max: 1e-2, distribution: log_uniform_values}
+  batch_size: {values: [32, 64]}
+  optimizer: {values: [adam, momentum]}
+  momentum: {min: 0.8, max: 0.95, when: {optimizer: momentum}}
+  label_smoothing: {min: 0, max: 0.2, when: {loss: cross_entropy}}
+  dropout: {value: 0.3}
+  rotate:
+"""
+
+
+def test_a_space_from_a_file_gives_trainings_within_its_bounds(store: Path) -> None:
+    (store / "mine.yaml").write_text(SPACE_FILE)
+    plan = Plan(SearchSettings(space="mine.yaml", grid="none", fix="tta=flip"), "faces", {})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(20):
+        point = plan.space.suggest(study.ask())
+        training = plan.training(point)
+        assert (training.dropout, training.tta) == (0.3, "flip")
+        assert 1e-4 <= training.lr <= 1e-2
+        assert training.batch_size in (32, 64)
+        assert ("momentum" in point) == (point["optimizer"] == "momentum")
+        seen.add(point["optimizer"])
+    assert seen == {"adam", "momentum"}
+    # The recipe's optimizer is outside: the nearest setting inside is tried first.
+    [first] = plan.first_points()
+    assert (first["optimizer"], first["lr"], first["batch_size"]) == ("adam", 0.004, 32)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"vary": "lrr=1e-4..1e-2"}, "lrr is no setting of a training; did you mean lr"),
+        ({"vary": "lr=0.1..0.01"}, "lr: min 0.1 is above max 0.01"),
+        ({"vary": "lr=0..0.1 log"}, "lr=0: expected a finite number above 0"),
+        ({"vary": "optimizer=adam,adamm"}, "optimizer=adamm: expected one of adam"),
+        ({"vary": "batch_size=8.5,16"}, "batch_size=8.5: invalid literal"),
+        ({"vary": "kernel=3,4"}, "kernel=4: expected odd"),
+        ({"vary": "seed=1,2"}, "seed is decided by the study"),
+        ({"vary": "tta"}, "tta has no range of its own"),
+        ({"fix": "dropout=2"}, r"dropout=2: expected in \[0, 1\)"),
+        ({"fix": "dropout"}, "fix=dropout: expected name=value"),
+        ({"start": "lr=5"}, "start=lr=5: lr=5.0 is outside the search space"),
+        ({"space": "gone.yaml"}, "space=gone.yaml: can't be read"),
+        ({"space": "bad.yaml"}, "space=bad.yaml: lr: unknown mim; expected one of"),
+        ({"space": "when.yaml"}, "momentum: when: optimizer is never nadam in this space"),
+        ({"space": "wild"}, "space=wild: expected narrow, wide, a .yaml file"),
+    ],
+)
+def test_a_mistake_in_a_space_is_one_line_before_anything_trains(
+    store: Path, option: dict[str, str], said: str
+) -> None:
+    (store / "bad.yaml").write_text("parameters:\n  lr: {mim: 0.1, max: 1}\n")
+    conditional = "  optimizer:\n  momentum: {min: 0.8, max: 0.9, when: {optimizer: nadam}}\n"
+    (store / "when.yaml").write_text(f"parameters:\n{conditional}")
+
+    def use() -> None:
+        settings = SearchSettings(**option)  # type: ignore[arg-type]
+        Plan(settings, "faces", starting_values(settings)).first_points()
+
+    with pytest.raises(InputError, match=said) as error:
+        use()
+    assert "\n" not in str(error.value)
+
+
+def test_a_given_start_is_tried_first_and_holds_what_is_not_varied() -> None:
+    settings = SearchSettings(start="lr=0.002 batch_size=32 shift=1", grid="none")
+    plan = Plan(settings, "faces", starting_values(settings))
+    [point] = plan.first_points()
+    assert (point["lr"], point["batch_size"]) == (0.002, 32)
+    training = plan.training({"lr": 0.003})
+    assert (training.lr, training.batch_size, training.shift) == (0.003, 32, 1)
+
+
+def test_options_that_are_given_twice_are_joined() -> None:
+    arguments = ["--vary", "lr=1e-4..1e-2 log", "--vary", "dropout", "--fix", "zoom=0.1"]
+    settings = cli.parse(SearchSettings, arguments)
+    assert settings == cli.parse(
+        SearchSettings, ["--vary", "lr=1e-4..1e-2 log; dropout", "--fix=zoom=0.1"]
+    )
+    assert {"lr", "dropout"} <= space.make_space(settings).bounds.keys()
+
+
+@pytest.mark.parametrize(("target", "stop_after", "ended"), [
+    (0.6, 0, True), (0.8, 0, False), (None, 2, True), (None, 3, False), (None, 0, False),
+])  # fmt: skip
+def test_a_study_ends_at_its_target_or_without_progress(
+    target: float | None, stop_after: int, ended: bool
+) -> None:
+    study = optuna.create_study(direction="maximize")
+    for value in (0.5, 0.7, 0.6, 0.65):
+        study.tell(study.ask(), value)
+    assert storage.ended_early(study, target, stop_after) is ended

@@ -1,4 +1,4 @@
-"""Settings that can't be used are refused in one line, before anything heavy is loaded."""
+"""Tests of the settings: invalid values raise InputError, before heavy imports."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Faces are read from whatever form users have them in, and what is broken is named by its row."""
+"""Tests of the data sources; errors name the file and the row."""
 
 import gzip
 import zipfile
@@ -54,7 +54,7 @@ def test_icml_face_data_with_blanks_in_its_header_and_another_order_is_read(
     for image, label, split in zip(some.images, some.labels, some.split, strict=True):
         lines.append(f"{label},{USAGE[int(split)]},{row(image)}")
     file = tmp_path / "icml_face_data.csv"
-    file.write_text("\n".join(lines))  # and no newline at the end
+    file.write_text("\n".join(lines))  # without a newline at the end
     assert same(read_csv(file), some)
 
 
@@ -217,7 +217,7 @@ def test_a_photo_that_a_camera_held_sideways_is_read_upright(tmp_path: Path) -> 
         np.repeat(np.array([0, 255], np.uint8), 24)[:, None].repeat(48, axis=1)
     )
     orientation = Image.Exif()
-    orientation[0x0112] = 6  # turn it by 90 degrees clockwise to see it upright
+    orientation[0x0112] = 6  # to be rotated by 90 degrees clockwise
     upright.rotate(90).save(tmp_path / "a.png", exif=orientation)
     assert np.array_equal(sources.read_picture(tmp_path / "a.png"), np.asarray(upright))
 
@@ -264,7 +264,7 @@ def test_a_source_that_is_none_is_refused(tmp_path: Path, source: str, said: str
 
 
 def test_kaggle_without_credentials_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A closed port on this machine stands for Kaggle, so that nothing leaves the test.
+    # A closed local port replaces Kaggle, so that the test needs no network.
     monkeypatch.setenv("KAGGLE_API_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("KAGGLEHUB_CACHE", "kaggle")
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):

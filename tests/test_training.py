@@ -1,4 +1,4 @@
-"""fit: what it gives is reproducible to the bit, can be interrupted, and is what was asked for."""
+"""Tests of fit: bit-reproducible, interruptible, resumable, and according to the settings."""
 
 import contextlib
 import signal
@@ -149,7 +149,7 @@ def test_an_interruption_that_keras_swallows_or_makes_another_error_of_is_one(
 def test_an_interruption_waits_until_a_write_is_done() -> None:
     written = False
     with signals.interruptible(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with signals.shielded():
+        with signals.defer_interrupts():
             signal.raise_signal(signal.SIGINT)
             written = True
         raise AssertionError("the interruption was lost")
@@ -273,7 +273,7 @@ def test_dice_is_one_minus_the_soft_f1_of_the_classes_present() -> None:
     assert float(SoftDice(TrainSettings())(labels, half)) == pytest.approx(
         1 - (0.4 + 1) / 2, abs=1e-6
     )
-    # Of a mixed face both classes are present. Class 0: 2 * 0.6 / (0.6 + 1); class 1: nothing.
+    # Both classes of a mixed face are present. Class 0: 2 * 0.6 / (0.6 + 1); class 1: 0.
     mixed = np.array([[0.6, 0.4, 0, 0, 0, 0, 0]], np.float32)
     loss = SoftDice(TrainSettings())(mixed, np.eye(7, dtype=np.float32)[[0]])
     assert float(loss) == pytest.approx(1 - (0.75 + 0) / 2, abs=1e-6)

@@ -1,11 +1,11 @@
-"""Datasets of faces: sources, splits, batches and augmentation. This file holds their constants."""
+"""Datasets of faces: sources, splits, batches, augmentation, and the constants they share."""
 
 SIDE = 48
 """Height and width of a face in pixels."""
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Class names by FER2013's label code 0-6. The report's matrices name them in another order."""
+"""Class names by FER2013's label code 0-6. The published report uses another order."""
 SPLITS = ("train", "validation", "test")
-"""Names of the splits by their code in split.npy."""
+"""Split names by their code in split.npy."""
 TRAIN, VALIDATION, TEST = range(3)
 UNASSIGNED = 255
 """Split code of faces whose source has no split of its own."""

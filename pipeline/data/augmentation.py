@@ -1,7 +1,7 @@
 """Augmentation of training faces: mirror, shift, zoom, rotate, cutout, mixup, and smaller images.
 
 All random numbers come from NumPy. The geometric part is one compiled pass (numba) over uint8
-faces: as layers of the network it would take its share of every training step on a CPU.
+faces; as layers of the network it would slow down every training step on a CPU.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ Targets = NDArray[np.float32]
 
 
 def is_plain(settings: Hyperparameters, side: int) -> bool:
-    """Whether `augment` would leave faces as they are."""
+    """Whether `augment` would leave faces unchanged."""
     return side == SIDE and not (
-        settings.flip or settings.mixup or settings.cutout or _moves(settings)
+        settings.flip or settings.mixup or settings.cutout or _is_geometric(settings)
     )
 
 
@@ -30,13 +30,13 @@ def augment(
     side: int,
     rng: np.random.Generator,
 ) -> tuple[Images, Targets]:
-    """Faces (n, 48, 48, 1) and targets (n, 7) to faces (n, side, side, 1) and theirs.
+    """Augmented faces (n, side, side, 1) and targets (n, 7) of faces (n, 48, 48, 1) and theirs.
 
-    `mirrored` (n,) tells which faces are mirrored; all else is drawn from `rng` by `settings`.
-    Beyond its edge, a face goes on with the grey levels of the edge.
+    `mirrored` (n,) marks the faces to mirror; everything else is drawn from `rng` by `settings`.
+    Pixels outside a face repeat its nearest edge pixel.
     """
     count = len(images)
-    if side != SIDE or _moves(settings) or mirrored.any():
+    if side != SIDE or _is_geometric(settings) or mirrored.any():
         faces = np.empty((count, side, side), np.uint8)
         _warp(np.ascontiguousarray(images[..., 0]), _placements(mirrored, settings, rng), faces)
     else:
@@ -52,14 +52,14 @@ def augment(
     return faces[..., np.newaxis], targets
 
 
-def _moves(settings: Hyperparameters) -> bool:
+def _is_geometric(settings: Hyperparameters) -> bool:
     return bool(settings.shift or settings.zoom or settings.rotate)
 
 
 def _placements(
     mirrored: NDArray[np.bool_], settings: Hyperparameters, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A 2x2 matrix and a shift for each face, from a new pixel to an old one: (n, 6)."""
+    """Affine transform of each face, from output to input pixels: 2x2 matrix and shift, (n, 6)."""
     count = len(mirrored)
     angle = np.deg2rad(rng.uniform(-settings.rotate, settings.rotate, count))
     scale = 1 + rng.uniform(-settings.zoom, settings.zoom, count)
@@ -71,7 +71,7 @@ def _placements(
 
 @njit(cache=True, nogil=True)
 def _warp(images, placements, out):  # type: ignore[no-untyped-def]  # numba infers its types
-    """Each new pixel from the four old ones around its place, by their distance (bilinear)."""
+    """Resample `images` by bilinear interpolation: each output pixel from four input pixels."""
     full, side = images.shape[1], out.shape[1]
     step, middle, last = full / side, (full - 1) / 2, full - 1
     for n in range(len(images)):

@@ -1,6 +1,6 @@
-"""Datasets: faces, labels and the split of each face, with a digest that identifies the content.
+"""Datasets: faces, labels and splits, with a digest that identifies the content.
 
-On disk a dataset is a folder of three .npy files, read memory-mapped, and `dataset.json`.
+On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ SOURCE_SPLITS = {
     TEST: "PrivateTest",
     UNASSIGNED: "unassigned",
 }
-"""FER2013's names (Usage) of the splits that a source comes with."""
+"""FER2013's names (column Usage) of a source's splits."""
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces as a source has them.
+    """Faces of a source, all arrays uint8.
 
     images: (N, 48, 48) grey levels. labels: (N,) class codes 0-6. split: (N,) the source's own
     split codes (Training, PublicTest and PrivateTest are train, validation and test) or UNASSIGNED.
@@ -43,7 +43,7 @@ class Faces:
 class Dataset:
     """Faces with a split: images (N, 48, 48), labels (N,) and split (N,), all uint8.
 
-    `about` is dataset.json: source, policy, seed, counts, copies and digest.
+    `about` is the content of dataset.json: source, policy, seed, counts, copies and digest.
     """
 
     images: Bytes
@@ -62,14 +62,14 @@ class Dataset:
 
 
 def face_ids(images: Bytes) -> NDArray[np.int64]:
-    """An integer for each face, (N,), equal where two faces are equal pixel for pixel."""
+    """An integer id for each face, (N,); pixel-identical faces have the same id."""
     ids: dict[bytes, int] = {}
     pixels = np.ascontiguousarray(images).reshape(len(images), -1)
     return np.fromiter((ids.setdefault(row.tobytes(), len(ids)) for row in pixels), np.int64)
 
 
 def unseen(images: Bytes, training_images: Bytes) -> NDArray[np.bool_]:
-    """Which of `images` have no pixel-identical copy in `training_images`, (N,)."""
+    """Mask (N,) of the `images` that have no pixel-identical copy in `training_images`."""
     count = len(images)
     flat = [np.asarray(a).reshape(len(a), SIDE, SIDE) for a in (images, training_images)]
     ids = face_ids(np.concatenate(flat))
@@ -77,7 +77,7 @@ def unseen(images: Bytes, training_images: Bytes) -> NDArray[np.bool_]:
 
 
 def count_copies(images: Bytes, labels: Bytes, split: Bytes) -> dict[str, int]:
-    """Pixel-identical copies: how many are redundant, disagree in label, or cross a split."""
+    """Counts of pixel-identical copies: redundant, in conflict by label, and across splits."""
     ids = face_ids(images)
     pairs = np.unique(np.stack([ids, labels]), axis=1)
     groups_with_label_conflict = np.count_nonzero(np.bincount(pairs[0]) > 1)
@@ -91,7 +91,7 @@ def count_copies(images: Bytes, labels: Bytes, split: Bytes) -> dict[str, int]:
 
 
 def digest(*arrays: Bytes) -> str:
-    """16 hexadecimal digits of a SHA-256; of a dataset, over every pixel, label and split code."""
+    """First 16 hexadecimal digits of the arrays' SHA-256."""
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(np.ascontiguousarray(array).data)
@@ -99,7 +99,7 @@ def digest(*arrays: Bytes) -> str:
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write the four files of a dataset into `folder`, which must not hold one yet."""
+    """Write the four files of a dataset into `folder`, which must not exist yet."""
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", dataset.images)
     np.save(folder / "labels.npy", dataset.labels)
@@ -108,10 +108,10 @@ def save(dataset: Dataset, folder: Path) -> None:
 
 
 def load(folder: Path) -> Dataset:
-    """The whole dataset in `folder`, test faces included: for `evaluate` alone.
+    """The dataset in `folder` with its test split, for `evaluate` only.
 
-    Raises InputError if a file is missing or unreadable, or the arrays no longer have the digest
-    that dataset.json records.
+    Raises InputError if a file is missing or unreadable, or if the arrays do not have the digest
+    in dataset.json.
     """
     try:
         about = json.loads((folder / "dataset.json").read_text())
@@ -125,22 +125,22 @@ def load(folder: Path) -> Dataset:
 
 
 def load_without_test(folder: Path) -> Dataset:
-    """The dataset in `folder` with its test rows left out: for everything that chooses."""
-    whole = load(folder)
-    kept = whole.split != TEST
-    return Dataset(whole.images[kept], whole.labels[kept], whole.split[kept], whole.about)
+    """The dataset in `folder` without its test split, for training and model selection."""
+    full = load(folder)
+    rows = full.split != TEST
+    return Dataset(full.images[rows], full.labels[rows], full.split[rows], full.about)
 
 
 def require_test(dataset: Dataset, address: str) -> None:
-    """Raise InputError if the dataset has no test faces, before hours of training are spent."""
+    """Raise InputError if the dataset has no test faces; called before hours of training."""
     if not sum(dataset.about["counts"]["test"]):
         raise InputError(f"data={address}: this dataset has no test faces to measure the winner on")
 
 
 def table(dataset: Dataset) -> pd.DataFrame:
-    """Faces by class (and all) in each split of the source that has some, and in each of ours."""
-    source, ours = dataset.about["source_counts"], dataset.about["counts"]
-    columns = {f"source {name}": counts for name, counts in source.items() if sum(counts)} | ours
+    """Number of faces by class and split: the source's non-empty splits, then the dataset's."""
+    source, splits = dataset.about["source_counts"], dataset.about["counts"]
+    columns = {f"source {name}": counts for name, counts in source.items() if sum(counts)} | splits
     counts = pd.DataFrame(columns, index=pd.Index(CLASSES, name="class"))
     counts.loc["all"] = counts.sum()
     return counts
@@ -152,5 +152,5 @@ def copies_text(dataset: Dataset) -> str:
         f"{copies['redundant']:,} redundant pixel-identical copies "
         f"({copies['groups_with_label_conflict']} groups of copies disagree in label); "
         f"{copies['test_in_train']:,} test and {copies['validation_in_train']:,} validation faces "
-        "stand in train too"
+        "are also in train"
     )

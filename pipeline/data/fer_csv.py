@@ -1,7 +1,7 @@
-"""Faces from a CSV of FER2013's form: emotion, pixels and, if it has one, Usage, in any order.
+"""Reader of CSV files in FER2013's format: columns emotion, pixels and optionally Usage.
 
-A face is a row of 2,304 numbers between blanks. Reading all 35,887 means scanning 300 MB of digits,
-so a compiled loop (numba) does it, a block at a time, and checks each value on the way.
+The pixels of a face are 2,304 numbers separated by blanks. The 35,887 faces are 300 MB of text, so
+a compiled loop (numba) parses and checks it, block by block.
 """
 
 import gzip
@@ -27,22 +27,22 @@ EMOTION, PIXEL, USAGE, OTHER = range(4)
 COLUMNS = {"emotion": EMOTION, "pixels": PIXEL, "usage": USAGE}
 BLANK, QUOTE, COMMA, NEWLINE, RETURN = (ord(c) for c in ' ",\n\r')
 
-# What the compiled loop found wrong with a row; it can't raise our errors itself.
+# Result codes of the compiled loop, which can't raise InputError itself.
 GOOD, BAD_EMOTION, BAD_USAGE, BAD_PIXEL, BAD_PIXEL_COUNT, BAD_COLUMN_COUNT = range(6)
 Block = NDArray[np.uint8]
 
 
 def read_csv(path: Path) -> Faces:
-    """All faces of a .csv, or of one in a .gz or .zip.
+    """All faces of a .csv file, also inside a .gz or .zip.
 
     Raises InputError, naming the file and the row (the first after the header is row 1), for
-    a header without emotion or pixels, a value that isn't a grey level 0-255, a row of another
+    a header without emotion or pixels, a value that is not a grey level 0-255, a row of another
     length than 2,304, an unknown class or Usage, a damaged archive, or a file without faces.
     """
     try:
         with _open(path) as file:
             parts = list(_parse(file, path))
-    # zipfile has a RuntimeError for a password, and for a compression that it does not know.
+    # zipfile raises RuntimeError for an encrypted file and for an unknown compression.
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
         raise InputError(f"{path} can't be read: {error}; get or unpack it again") from error
     if not any(len(labels) for _, labels, _ in parts):
@@ -71,7 +71,7 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 
 
 def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:
-    """Yield images, labels and split codes of each block of whole rows."""
+    """Yield images, labels and split codes of each block of complete rows."""
     columns = _columns(file.readline(), path)
     rows_before, rest = 0, b""
     while chunk := file.read(BLOCK_BYTES):
@@ -85,7 +85,7 @@ def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:
 
 
 def _columns(header: bytes, path: Path) -> NDArray[np.int64]:
-    """What each column holds, (columns,); names may have blanks around them and any case."""
+    """Kind of each column, (columns,); names are compared without case and surrounding blanks."""
     if not header.strip():
         raise InputError(f"{path} is empty; expected a CSV with the header emotion,pixels,Usage")
     text = header.decode("utf-8-sig", "replace")
@@ -99,7 +99,7 @@ def _columns(header: bytes, path: Path) -> NDArray[np.int64]:
 def _parse_block(
     block: bytes, columns: NDArray[np.int64], rows_before: int, path: Path
 ) -> tuple[Block, Block, Block]:
-    # Blank lines are skipped and broken rows are short, so lines bound the rows from above.
+    # Upper bound of the rows: blank lines are skipped, and a row has at least SHORTEST_ROW bytes.
     room = min(len(block) // SHORTEST_ROW, block.count(b"\n")) + 1
     images = np.empty((room, PIXELS), np.uint8)
     labels = np.empty(room, np.uint8)
@@ -126,7 +126,8 @@ def _explain(problem: int, value: int, columns: int) -> str:
 def _scan(text, columns, images, labels, split):  # type: ignore[no-untyped-def]  # noqa: C901
     """Parse the rows of `text`, which ends with a newline, into the arrays.
 
-    Returns the number of good rows, the problem of the row after them and a number about it.
+    Returns the number of valid rows, the result code of the row after them, and the number that
+    its error message shows.
     """
     row, i = 0, 0
     while i < len(text):
@@ -162,7 +163,10 @@ def _scan(text, columns, images, labels, split):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _scan_pixels(text, i, face):  # type: ignore[no-untyped-def]
-    """Parse numbers from `i` to the end of the field into `face`; returns where it ends."""
+    """Parse the numbers of a field from index `i` into `face`.
+
+    Returns the index of the field's end, a result code, and the number for the error message.
+    """
     count, value = 0, -1
     while True:
         byte = text[i]
@@ -203,7 +207,7 @@ def _strip(text):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _code(kind, text):  # type: ignore[no-untyped-def]
-    """Class code or split code that a field stands for; -1 if it is none, 0 in other columns."""
+    """Class code or split code of a field; -1 if it is invalid, 0 in other columns."""
     if kind == EMOTION:
         return text[0] - 48 if len(text) == 1 and 48 <= text[0] < 55 else -1
     if kind == USAGE:

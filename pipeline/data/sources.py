@@ -1,4 +1,4 @@
-"""Data sources: a CSV, folders of pictures, Kaggle, or the drawn sample."""
+"""Data sources: CSV, image folders, Kaggle, drawn sample, or a user's function."""
 
 import contextlib
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ KAGGLE = "kaggle:"
 
 
 def require(source: str) -> None:
-    """Raise InputError unless `source` can be read as far as its name tells; reads nothing."""
+    """Raise InputError if the name of `source` shows that it can't be read; reads no data."""
     if source == "sample" or source.startswith(KAGGLE) or REFERENCE.fullmatch(source):
         return
     path = Path(source)
@@ -52,10 +52,10 @@ def require(source: str) -> None:
 
 
 def read(source: str, seed: int) -> Faces:
-    """Faces of `source`, with the source's own split where it has one.
+    """Faces of `source`, with the source's own split if it has one.
 
-    `seed` is for drawn faces, and for a source of the user's (`package.module:function`). Raises
-    InputError if the source can't be used.
+    `seed` is used by the drawn sample and by a user's function (`package.module:function`).
+    Raises InputError if the source can't be read.
     """
     require(source)
     if source == "sample":
@@ -68,7 +68,7 @@ def read(source: str, seed: int) -> Faces:
 
 
 def _checked(faces: Faces, source: str) -> Faces:
-    """`faces` of a user's function. Raises InputError where they break the contract."""
+    """The same faces, from a user's function. Raises InputError if a shape or type is wrong."""
     count = len(faces.labels)
     expected = {"images": (count, SIDE, SIDE), "labels": (count,), "split": (count,)}
     for name, shape in expected.items():
@@ -83,10 +83,10 @@ def _checked(faces: Faces, source: str) -> Faces:
 
 
 def read_folders(folder: Path) -> Faces:
-    """Faces of `<split>/<class>/*` or `<class>/*`, png or jpg, brought to 48x48 grey.
+    """Faces of `<split>/<class>/*` or `<class>/*`, png or jpg, resized to 48x48 grey levels.
 
-    Order: by path. Raises InputError for a folder that is neither a class nor a split, a picture
-    that can't be read, or no picture at all.
+    Sorted by path. Raises InputError for a folder that is neither a class nor a split, for a
+    picture that can't be read, and if there is no picture.
     """
     pictures = sorted(_pictures(folder))
     if not pictures:
@@ -133,7 +133,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a pixel")  # which Pillow would cut off, to white
+                raise ValueError("more than 8 bits a pixel")  # Pillow would clip them to white
             grey = ImageOps.exif_transpose(picture).convert("L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
@@ -143,16 +143,16 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 
 def _download(name: str) -> Path:
-    """Folder or CSV of the Kaggle dataset `OWNER/NAME`, fetched once and then kept by kagglehub."""
+    """Folder or CSV of the Kaggle dataset `OWNER/NAME`, downloaded once to kagglehub's cache."""
     if name.count("/") != 1:
         raise InputError(f"kaggle:{name}: expected kaggle:OWNER/NAME")
 
-    import kagglehub  # needed by few, and slow to import
+    import kagglehub  # slow to import
 
     try:
         with contextlib.redirect_stdout(None):
             folder = Path(kagglehub.dataset_download(name))
-    # Whatever kagglehub or the network raises, the user's remedy is the same.
+    # The remedy is the same for every error of kagglehub and of the network.
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(

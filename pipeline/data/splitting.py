@@ -1,4 +1,4 @@
-"""Split policies: which faces are for training, for validation and for test."""
+"""Split policies: assign faces to train, validation and test."""
 
 from typing import Any
 
@@ -16,10 +16,9 @@ def assemble(
 ) -> Dataset:
     """Split `faces` by `policy` and describe the result.
 
-    `validation` is the share of the training faces that is held out where the source has no split
-    for it.
-    Raises InputError where the source has no split that the policy needs, or a class is absent from
-    train.
+    `validation` is the share of the training faces that is held out if the source has no validation
+    split. Raises InputError if the source lacks a split that the policy needs, or if a class is
+    absent from train.
     """
     split = (
         split_at_random(len(faces.labels), seed, validation)
@@ -46,7 +45,7 @@ def assemble(
 
 
 def _count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:
-    """Faces by class for each name of a split code."""
+    """Number of faces by class, for each split in `names`."""
     return {
         name: np.bincount(labels[split == code], minlength=len(CLASSES)).tolist()
         for code, name in names.items()
@@ -54,9 +53,9 @@ def _count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[s
 
 
 def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
-    """The report's policy: a tenth for test, then a share of the rest for validation, unstratified.
+    """The published report's split: 10 % test, then `validation` of the rest, not stratified.
 
-    35,887 faces become 29,068 / 3,230 / 3,589, the report's own sizes.
+    35,887 faces become 29,068 / 3,230 / 3,589, as in the report.
     """
     if count < 10:
         raise InputError(f"{count} faces are too few to split; at least 10 are needed")
@@ -70,11 +69,11 @@ def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
 def split_officially(
     faces: Faces, source: str, seed: int, validation: float, *, final: bool = False
 ) -> Bytes:
-    """The source's own split; if `final`, its validation rows are there to be trained on.
+    """The source's own split; with `final`, its validation rows become train.
 
-    Where it has no validation or no test rows beside its training rows, the rows that it holds out
-    are test, and the share `validation` of train, stratified by class, is validation. In a final
-    split it is always that share, and there may be no test rows.
+    If the source has only one held-out split, that one is test, and the share `validation` of
+    train, stratified by class, becomes validation. A final split always takes that share, and may
+    have no test rows.
     """
     held_out = np.isin(faces.split, (VALIDATION, TEST))
     if np.any(faces.split == UNASSIGNED) or not held_out.any():
@@ -107,10 +106,10 @@ def _stratified_share(
 
 
 def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """`dataset` with `count` of its train faces, each class by its share; other splits stay whole.
+    """`dataset` with `count` train faces, stratified by class; the other splits are unchanged.
 
-    The same seed draws the same faces. A count of 0, or of as many as there are, changes nothing.
-    Raises InputError if there are too few for one of each class.
+    The same seed draws the same faces. A count of 0, or of all train faces, returns the dataset.
+    Raises InputError if `count` is too small for one face of each class.
     """
     train = np.flatnonzero(dataset.split == TRAIN)
     if count in (0, len(train)):
@@ -125,8 +124,8 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
         raise InputError(
             f"max_train_faces={count}: expected 0 (all), or {classes} to {len(train) - classes}"
         )
-    kept = train_test_split(
+    chosen = train_test_split(
         train, train_size=count, random_state=seed, stratify=dataset.labels[train]
     )[0]
-    rows = np.sort(np.concatenate([kept, np.flatnonzero(dataset.split != TRAIN)]))
+    rows = np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != TRAIN)]))
     return Dataset(dataset.images[rows], dataset.labels[rows], dataset.split[rows], dataset.about)

@@ -13,12 +13,12 @@ from pipeline.settings import Hyperparameters
 
 
 def build(settings: Hyperparameters, *, precision: str, to_train: bool = False) -> keras.Model:
-    """The network that `settings` ask for, with weights drawn from Keras' global seed.
+    """Build the network of `settings`, with weights drawn from Keras' global seed.
 
-    It takes grey levels 0-255, (N, 48, 48, 1) or images of any size. `precision` is float32 or
-    bfloat16; in bfloat16 the variables and the softmax stay float32. `to_train` takes a quicker
-    batch normalisation, which a file for others must not hold; the weights are the same ones in the
-    same order. Raises InputError for a network of the user's that breaks the contract.
+    Input: grey levels 0-255, (N, 48, 48, 1) or images of any size. `precision` is float32 or
+    bfloat16; in bfloat16 the variables and the softmax stay float32. `to_train` uses a faster batch
+    normalisation, a custom layer that must not be saved; it has the same weights in the same order.
+    Raises InputError for a user's network with wrong shapes.
     """
     known = {name: network.function for name, network in registry.NETWORKS.items()}
     function = registry.load(settings.network, known, "network")
@@ -38,14 +38,14 @@ def _check_contract(model: Any, settings: Hyperparameters) -> None:
     name = settings.network
     if not isinstance(model, keras.Model):
         raise InputError(f"network={name}: returned a {type(model).__name__}, not a keras.Model")
-    takes, gives = model.input_shape[1:], model.output_shape[1:]
-    if takes not in ((SIDE, SIDE, 1), (None, None, 1)) or gives != (len(CLASSES),):
+    inputs, outputs = model.input_shape[1:], model.output_shape[1:]
+    if inputs not in ((SIDE, SIDE, 1), (None, None, 1)) or outputs != (len(CLASSES),):
         raise InputError(
-            f"network={name}: takes (N, {', '.join(map(str, takes))}) and returns "
-            f"(N, {', '.join(map(str, gives))}); expected (N, {SIDE}, {SIDE}, 1) or "
+            f"network={name}: takes (N, {', '.join(map(str, inputs))}) and returns "
+            f"(N, {', '.join(map(str, outputs))}); expected (N, {SIDE}, {SIDE}, 1) or "
             f"(N, None, None, 1), and (N, {len(CLASSES)})"
         )
-    if settings.image_size != SIDE and takes[0] is not None:
+    if settings.image_size != SIDE and inputs[0] is not None:
         raise InputError(
             f"image_size={settings.image_size}: expected {SIDE}, since network={name} takes no "
             "other size"

@@ -16,18 +16,18 @@ PREDICT_BATCH = 256
 
 
 def load(file: Path) -> keras.Model:
-    """The network of a .keras file, in Keras' safe mode. Raises InputError if it can't be used."""
+    """Load the network of a .keras file, in Keras' safe mode. Raises InputError if it is none."""
     try:
         model = keras.saving.load_model(file, compile=False)
-        takes, gives = model.input_shape, model.output_shape
-    # A zip without the parts of a model, or a model without shapes, gives the middle two.
+        inputs, outputs = model.input_shape, model.output_shape
+    # KeyError and AttributeError: a zip without the parts of a model, or a model without shapes.
     except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{file}: no Keras model ({' '.join(str(error).split())[:150]})"
         ) from error
-    if takes[1:] != (SIDE, SIDE, 1) or gives[1:] != (len(CLASSES),):
+    if inputs[1:] != (SIDE, SIDE, 1) or outputs[1:] != (len(CLASSES),):
         raise InputError(
-            f"{file}: takes {takes} and gives {gives}; "
+            f"{file}: takes {inputs} and returns {outputs}; "
             f"expected (N, {SIDE}, {SIDE}, 1) and (N, {len(CLASSES)})"
         )
     return model
@@ -36,7 +36,7 @@ def load(file: Path) -> keras.Model:
 def copy_weights(model: keras.Model, initial: keras.Model, address: str) -> None:
     """Copy the weights of `initial`, a saved network with or without TTA, to `model`, from `build`.
 
-    Raises InputError, naming `address`, where it is another network.
+    Raises InputError, naming `address`, if the architectures differ.
     """
     inner = [layer for layer in initial.layers if isinstance(layer, keras.Model)]
     weights = (inner[0] if inner else initial).weights
@@ -54,7 +54,7 @@ def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 def summary(model: keras.Model) -> str:
-    """The layer table with output shapes and parameter counts, as text."""
+    """Keras' layer table with output shapes and parameter counts, as text."""
     lines: list[str] = []
     model.summary(line_length=100, print_fn=lines.append, expand_nested=True)
     return "\n".join(lines) + "\n"
@@ -66,6 +66,6 @@ def get_state(variables: Sequence[Any]) -> list[NDArray[Any]]:
 
 
 def set_state(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
-    """Assign `values`, which must come from `get_state` of the same variables."""
+    """Assign `values`, from `get_state` of variables with the same shapes, to `variables`."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

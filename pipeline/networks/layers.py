@@ -1,4 +1,4 @@
-"""Layers that the networks share, and the factory of their batch normalisation."""
+"""Layers and helpers shared by the networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation whose training step is one operation of TensorFlow's, not a dozen."""
+    """Batch normalisation that trains with TensorFlow's fused operation instead of a dozen."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         is_image = len(inputs.shape) == 4 and mask is None
@@ -23,17 +23,17 @@ class FusedBatchNormalization(layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         outputs, mean, variance = fused_batch_norm(inputs, gamma, beta, self.epsilon)
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + now * (1 - self.momentum))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return outputs
 
 
 def fused_batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    """x (n, h, w, c), normalised by its channels' mean and variance, and these, (c,) each.
+    """Batch-normalised x (n, h, w, c), and the mean and variance of its channels, (c,) each.
 
-    For TensorFlow alone. The variance is the unbiased one, as cuDNN has it.
+    TensorFlow backend only. The variance is unbiased, as in cuDNN.
     """
-    import tensorflow  # only there where it is the backend
+    import tensorflow  # not installed with every backend
 
     none = ops.zeros(0)
     y, mean, variance, *_ = tensorflow.raw_ops.FusedBatchNormV3(

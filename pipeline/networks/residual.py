@@ -11,12 +11,12 @@ from pipeline.settings import Hyperparameters
 
 
 def compact(settings: Hyperparameters, normalise: Normalise) -> keras.Model:
-    """For a laptop: 0.80M parameters, 63 million multiply-adds a face."""
+    """Network for a laptop: 0.80M parameters, 63 million multiply-adds a face."""
     return _residual(settings, normalise, stem=32, stages=((64, 0), (128, 1), (192, 1)))
 
 
 def strong(settings: Hyperparameters, normalise: Normalise) -> keras.Model:
-    """For a GPU or a night: 2.11M parameters, 197 million multiply-adds a face."""
+    """Network for a GPU or a long training: 2.11M parameters, 197 million multiply-adds a face."""
     return _residual(settings, normalise, stem=48, stages=((96, 1), (192, 1), (320, 1)))
 
 
@@ -27,11 +27,11 @@ def _residual(
     stem: int,
     stages: tuple[tuple[int, int], ...],
 ) -> keras.Model:
-    """A residual network (He et al. 2016) of few, wide convolutions, which a CPU does fastest.
+    """A residual network (He et al. 2016) of few, wide convolutions, which are fastest on a CPU.
 
-    Each face is normalised by its own mean and deviation: light and contrast say nothing of what
-    it feels. The stem halves the sides; each of `stages` is a convolution and a number of residual
-    ones, with the sides halved again between two stages.
+    Each face is normalised by its own mean and standard deviation, which removes brightness and
+    contrast. The stem halves height and width; each of `stages` is (channels, blocks): a
+    convolution and that many residual ones. Between stages height and width are halved.
     """
     penalty = keras.regularizers.L2(settings.l2) if settings.l2 else None
 
@@ -41,7 +41,7 @@ def _residual(
             side,
             strides,
             padding="same",
-            use_bias=False,  # the normalisation has one
+            use_bias=False,  # batch normalisation adds one
             kernel_initializer="he_normal",
             kernel_regularizer=penalty,
         )(x)

@@ -1,4 +1,4 @@
-"""Test-time augmentation (TTA): a network's probabilities averaged over several views of a face."""
+"""Test-time augmentation (TTA): probabilities averaged over transformed copies of a face."""
 
 import itertools
 import math
@@ -11,28 +11,27 @@ from keras import layers, ops
 from pipeline.data import SIDE
 
 CROP_MARGIN = 4
-"""Pixels by which the sides of the ten crops are shorter than a face's."""
+"""Difference in pixels between the sides of a face and of the ten crops."""
 ROTATION = 10.0
-"""Degrees of rotation, to either side, of flip_rotate."""
+"""Rotation of flip_rotate in degrees, in both directions."""
 
 
 def with_tta(model: keras.Model, tta: str) -> keras.Model:
-    """`model` for faces (N, 48, 48, 1), its probabilities averaged over the views of `tta`."""
+    """`model` with test-time augmentation `tta`, for faces (N, 48, 48, 1)."""
     if tta == "none" and model.input_shape[1:] == (SIDE, SIDE, 1):
         return model
     face = keras.Input((SIDE, SIDE, 1))
-    answers = [model(view) for view in views(face, tta)]
-    average = layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
+    outputs = [model(view) for view in views(face, tta)]
+    average = layers.Average(dtype="float32")(outputs) if len(outputs) > 1 else outputs[0]
     return keras.Model(face, average, name=f"{model.name}_{tta}")
 
 
 def views(faces: Any, tta: str) -> list[Any]:
-    """The views of `faces` (N, 48, 48, 1) over which `tta` averages.
+    """Transformed copies of `faces` (N, 48, 48, 1) over which `tta` averages.
 
-    none: the face. flip: the face and its mirror image. ten_crop: five crops that leave out
-    CROP_MARGIN rows and columns, at the corners and in the middle, and their mirror images
-    (Krizhevsky et al. 2012). flip_rotate: the face, the face rotated by ROTATION degrees to either
-    side, and their mirror images.
+    none: the face. flip: the face and its mirror image. ten_crop: five crops, smaller by
+    CROP_MARGIN, at the corners and in the centre, and their mirror images (Krizhevsky et al. 2012).
+    flip_rotate: the face, the face rotated by ±ROTATION degrees, and their mirror images.
     """
     found = [faces]
     if tta == "ten_crop":
@@ -50,10 +49,10 @@ def views(faces: Any, tta: str) -> list[Any]:
 
 
 def _rotated(faces: Any, degrees: float) -> Any:
-    """`faces` (N, 48, 48, 1) rotated clockwise about their middle; borders repeat outwards."""
+    """`faces` (N, 48, 48, 1) rotated clockwise about their centre; borders repeat outwards."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     middle = (SIDE - 1) / 2
     across, down = (1 - cosine) * middle - sine * middle, (1 - cosine) * middle + sine * middle
     move = np.array([[cosine, sine, across, -sine, cosine, down, 0, 0]], np.float32)
-    each = ops.ones_like(faces[:, 0, 0]) * move  # JAX wants a transform for each face
+    each = ops.ones_like(faces[:, 0, 0]) * move  # JAX needs a transform for each face
     return ops.image.affine_transform(faces, each, interpolation="bilinear", fill_mode="nearest")

@@ -1,1 +1,1 @@
-"""Reports: metrics and plots."""
+"""Metrics and plots of an evaluation."""

@@ -17,11 +17,12 @@ CODES = range(len(CLASSES))
 
 @dataclass(frozen=True)
 class Metrics:
-    """How probabilities (N, 7) fare against labels (N,).
+    """Classification metrics of probabilities (N, 7) against labels (N,).
 
-    `confusion` (7, 7) counts faces by true class (row) and predicted class (column). `report` is
-    scikit-learn's: precision, recall, f1-score and support by class name, and their averages; a
-    class that is never predicted, or absent, counts as 0. `low` and `high` bound the accuracy.
+    `low` and `high` are the accuracy's 95 % interval. `confusion` (7, 7) counts faces by true class
+    (row) and predicted class (column). `by_class` is scikit-learn's classification report:
+    precision, recall, f1-score and support by class name, and their averages; a class that is never
+    predicted, or absent, counts as 0.
     """
 
     labels: NDArray[np.uint8]
@@ -30,7 +31,7 @@ class Metrics:
     low: float
     high: float
     confusion: NDArray[np.int64]
-    report: dict[str, Any]
+    by_class: dict[str, Any]
 
     @property
     def predictions(self) -> NDArray[np.intp]:
@@ -38,28 +39,28 @@ class Metrics:
 
 
 def compute(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Metrics:
-    """Raises ValueError without faces, since nothing can be said of none."""
+    """Metrics of probabilities (N, 7) against labels (N,). Raises ValueError if N is 0."""
     if len(labels) == 0:
         raise ValueError("no faces to evaluate")
     predictions = probabilities.argmax(axis=1)
-    right = int(np.count_nonzero(predictions == labels))
-    low, high = accuracy_interval(right, len(labels))
-    report = classification_report(labels, predictions, **_REPORT_OPTIONS, output_dict=True)
+    correct = int(np.count_nonzero(predictions == labels))
+    low, high = accuracy_interval(correct, len(labels))
+    by_class = classification_report(labels, predictions, **_REPORT_OPTIONS, output_dict=True)
     confusion = confusion_matrix(labels, predictions, labels=CODES)
-    return Metrics(labels, probabilities, right / len(labels), low, high, confusion, report)
+    return Metrics(labels, probabilities, correct / len(labels), low, high, confusion, by_class)
 
 
 _REPORT_OPTIONS: dict[str, Any] = {"labels": CODES, "target_names": CLASSES, "zero_division": 0}
 
 
-def accuracy_interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for `right` of `count` (Wilson 1927, "Probable inference")."""
-    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for `correct` of `count` (Wilson 1927, "Probable inference")."""
+    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def report_text(evaluation: Metrics) -> str:
-    """scikit-learn's table, with the accuracy's interval below it."""
+def classification_text(evaluation: Metrics) -> str:
+    """scikit-learn's classification report, with the accuracy's interval below it."""
     table = classification_report(
         evaluation.labels, evaluation.predictions, **_REPORT_OPTIONS, digits=3
     )
@@ -74,15 +75,15 @@ def accuracy_text(evaluation: Metrics) -> str:
 
 
 def confusion_csv(evaluation: Metrics) -> str:
-    """The counts, true classes down, predicted classes across."""
+    """Confusion matrix as CSV: true classes in rows, predicted classes in columns."""
     true, predicted = pd.Index(CLASSES, name="true"), pd.Index(CLASSES)
     return pd.DataFrame(evaluation.confusion, index=true, columns=predicted).to_csv()
 
 
 def predictions_csv(evaluation: Metrics, unseen: NDArray[np.bool_]) -> str:
-    """A row a face, in the dataset's order: label, prediction and the seven probabilities.
+    """CSV with a row a face, in the dataset's order: label, prediction and seven probabilities.
 
-    `unseen` (N,) says which faces have no copy among those that the network was trained on.
+    `unseen` (N,) marks the faces that have no copy among the network's training faces.
     """
     names = np.array(CLASSES)
     table = pd.DataFrame(evaluation.probabilities, columns=[f"p_{name}" for name in CLASSES])
@@ -93,29 +94,29 @@ def predictions_csv(evaluation: Metrics, unseen: NDArray[np.bool_]) -> str:
 
 
 def metrics(evaluation: Metrics, prefix: str) -> dict[str, float]:
-    """Every number under its name in the store, such as test_accuracy for the prefix "test"."""
-    report = evaluation.report
+    """Metrics by their name in the store, such as test_accuracy for the prefix "test"."""
+    by_class = evaluation.by_class
     numbers = {
         "accuracy": evaluation.accuracy,
         "accuracy_low": evaluation.low,
         "accuracy_high": evaluation.high,
-        "macro_f1": report["macro avg"]["f1-score"],
-        "weighted_f1": report["weighted avg"]["f1-score"],
+        "macro_f1": by_class["macro avg"]["f1-score"],
+        "weighted_f1": by_class["weighted avg"]["f1-score"],
     }
     for name in CLASSES:
-        numbers[f"precision_{name}"] = report[name]["precision"]
-        numbers[f"recall_{name}"] = report[name]["recall"]
-        numbers[f"f1_{name}"] = report[name]["f1-score"]
+        numbers[f"precision_{name}"] = by_class[name]["precision"]
+        numbers[f"recall_{name}"] = by_class[name]["recall"]
+        numbers[f"f1_{name}"] = by_class[name]["f1-score"]
     return {f"{prefix}_{name}": float(value) for name, value in numbers.items()}
 
 
-def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> tuple[int, int, float]:
-    """McNemar's exact test of two classifiers on the same faces, given as masks (N,) of the right.
+def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> tuple[int, int, float]:
+    """McNemar's exact test of two classifiers on the same faces, from masks (N,) of correct ones.
 
-    Returns how many faces only the first has right, how many only the second, and the two-sided p
-    that a fair coin would part them so unevenly (McNemar 1947, in its exact binomial form).
+    Returns the numbers of faces that only the first and only the second classifies correctly, and
+    the two-sided binomial p value of these numbers at equal probability (McNemar 1947).
     """
-    first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
+    first, second = np.asarray(first_correct, bool), np.asarray(second_correct, bool)
     only_first = int(np.count_nonzero(first & ~second))
     only_second = int(np.count_nonzero(second & ~first))
     if only_first + only_second == 0:
@@ -125,9 +126,9 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> tuple[int, int, 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm 1979), in the order given.
+    """p values corrected for multiple testing (Holm 1979), in the given order.
 
-    Testing each against 0.05 keeps the chance of even one false finding below 0.05.
+    Comparing each with 0.05 keeps the family-wise error rate below 0.05.
     """
     adjusted = [1.0] * len(p_values)
     largest = 0.0
@@ -138,7 +139,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def subset(evaluation: Metrics, rows: ArrayLike) -> Metrics | None:
-    """The evaluation of some of its faces, by a mask (N,); None if it selects none."""
+    """Metrics of the faces that the mask `rows` (N,) selects; None if it selects none."""
     mask = np.asarray(rows, bool)
     if not mask.any():
         return None
@@ -146,7 +147,7 @@ def subset(evaluation: Metrics, rows: ArrayLike) -> Metrics | None:
 
 
 def worst_mistakes(evaluation: Metrics, count: int) -> NDArray[np.intp]:
-    """Rows of the wrong predictions that the network was surest of, surest first."""
+    """Rows of the `count` wrong predictions with the highest probability, highest first."""
     confidence = evaluation.probabilities.max(axis=1)
     wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]

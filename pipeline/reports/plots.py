@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline.data import CLASSES, SPLITS
 from pipeline.reports.metrics import Metrics, accuracy_text, worst_mistakes
 
-# Figure is used without pyplot: pyplot keeps a global list of figures and is not safe in threads.
+# Without pyplot, which has a global list of figures and is not thread-safe.
 DPI = 110
-BLUE, ORANGE, GREY = "#1f6fb4", "#d9822b", "#777777"  # told apart by colour-blind readers too
+BLUE, ORANGE, GREY = "#1f6fb4", "#d9822b", "#777777"  # safe for colour-blind readers
 
 
 def _save(figure: Figure, file: Path) -> Path:
@@ -22,7 +22,7 @@ def _save(figure: Figure, file: Path) -> Path:
 
 
 def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
-    """Faces by class and split; `counts` has 7 numbers for each split's name."""
+    """Bar chart of the faces by class and split; `counts` has 7 numbers for each split's name."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     bottom = np.zeros(len(CLASSES))
@@ -49,9 +49,9 @@ def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
 def faces(
     images: NDArray[np.uint8], labels: NDArray[np.uint8], file: Path, columns: int = 12
 ) -> Path:
-    """A sheet of faces, a row for each class, evenly taken over the dataset."""
+    """Sheet of example faces, a row for each class, evenly spaced over the dataset."""
     gap, side = 2, images.shape[1]
-    # One picture and not an axes for each face, which would take matplotlib 2 s.
+    # One image instead of an axes for each face, which takes matplotlib 2 s.
     sheet = np.full((len(CLASSES) * (side + gap), columns * (side + gap)), 255, np.uint8)
     for code in range(len(CLASSES)):
         found = np.flatnonzero(labels == code)
@@ -68,25 +68,25 @@ def faces(
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int, file: Path) -> Path:
-    """Loss and accuracy by epoch on train and validation, with the epoch that is kept."""
+    """Loss and accuracy by epoch on train and validation, with the epoch that is saved."""
     epochs = range(1, len(history) + 1)
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, name, color in (("train", "train", BLUE), ("val", "validation", ORANGE)):
             values = [logs[f"{part}_{metric}"] for logs in history]
             axes.plot(epochs, values, marker=".", color=color, label=name)
-        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"kept: epoch {best_epoch}")
+        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"saved: epoch {best_epoch}")
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    kept = history[best_epoch - 1]["val_accuracy"]
-    figure.suptitle(f"Validation accuracy {kept:.1%} in epoch {best_epoch}, which is kept")
+    accuracy = history[best_epoch - 1]["val_accuracy"]
+    figure.suptitle(f"Validation accuracy {accuracy:.1%} in epoch {best_epoch}, which is saved")
     return _save(figure, file)
 
 
 def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
-    """Counts by true and predicted class; the shade is the share of the true class."""
+    """Confusion matrix with counts; the colour is the share of the true class."""
     confusion = evaluation.confusion
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(6.6, 6.2), layout="constrained")
@@ -113,7 +113,7 @@ def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
 def mistakes(
     evaluation: Metrics, images: NDArray[np.uint8], file: Path, rows: int = 4, columns: int = 8
 ) -> Path:
-    """The faces that the network is surest of and wrong about; `images` is (N, 48, 48, 1)."""
+    """Wrongly classified faces with the highest probability; `images` is (N, 48, 48, 1)."""
     chosen = worst_mistakes(evaluation, rows * columns)
     rows = max(1, -(-len(chosen) // columns))
     figure = Figure(figsize=(columns * 1.3, rows * 1.6 + 0.4), layout="constrained")
@@ -128,7 +128,7 @@ def mistakes(
                 f"{CLASSES[predicted]} {evaluation.probabilities[row, predicted]:.0%}",
                 fontsize=8,
             )
-    figure.suptitle("Surest mistakes: the dataset's label above, the network's below", fontsize=10)
+    figure.suptitle("Most confident errors: label above, prediction below", fontsize=10)
     return _save(figure, file)
 
 

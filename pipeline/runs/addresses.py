@@ -16,7 +16,7 @@ DOWNLOADS = Path("~/.cache/emotion-search/datasets")
 
 
 def dataset_folder(address: str) -> Path:
-    """The folder of a dataset: a folder's path itself, or an ingest run's id. Raises InputError."""
+    """Folder of the dataset at `address`, a folder or an ingest run's id. Raises InputError."""
     if Path(address).is_dir():
         return Path(address)
     if "/" in address or "." in address:
@@ -24,43 +24,44 @@ def dataset_folder(address: str) -> Path:
     run = find(address, "ingest")
     if local := local_artifacts(run.info.run_id):
         return local / "dataset"
-    return _downloaded(run.info.run_id)
+    return _download(run.info.run_id)
 
 
-def _downloaded(ingest_run: str) -> Path:
-    """A server's dataset, fetched once for all processes of this user, whole or not at all."""
-    kept = DOWNLOADS.expanduser() / ingest_run
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{kept}.lock"):
-        if not kept.exists():
-            with TemporaryDirectory(dir=kept.parent) as half:
+def _download(ingest_run: str) -> Path:
+    """Local copy of a server's dataset, downloaded once for all processes of this user."""
+    target = DOWNLOADS.expanduser() / ingest_run
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            # The rename makes the download atomic.
+            with TemporaryDirectory(dir=target.parent) as partial:
                 uri = f"runs:/{ingest_run}/dataset"
-                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=half)
-                (Path(half) / "dataset").rename(kept)
-    return kept
+                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=partial)
+                (Path(partial) / "dataset").rename(target)
+    return target
 
 
 def dataset_uri(address: str) -> str:
-    """Where the dataset at `address` lies: a folder, a URI of a store, or a page of a server."""
+    """Location of the dataset at `address`: a folder, an artifact URI, or a page of a server."""
     if Path(address).is_dir():
         return str(Path(address).resolve())
     info = MlflowClient().get_run(address).info
-    if info.artifact_uri.startswith("mlflow-artifacts:"):  # MLflow has no dataset source for it
+    if info.artifact_uri.startswith("mlflow-artifacts:"):  # not a dataset source of MLflow
         page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
         return f"{mlflow.get_tracking_uri()}/{page}"
     return f"{info.artifact_uri.removeprefix('file://')}/dataset"
 
 
 def dataset_of(run_id: str) -> str:
-    """The address of the dataset that a train run was trained on."""
+    """Address of the dataset of a train run."""
     return get(run_id, "train").data.tags["dataset"]
 
 
 def model_file(address: str) -> tuple[Path, str | None]:
-    """The .keras file behind an address, and the id of the run that trained it, if known.
+    """The .keras file at `address`, and the id of the run that trained it, if known.
 
-    `address` is a .keras file, a train run's id or latest, or an address of MLflow's:
-    runs:/ID/model, models:/NAME@ALIAS, ….
+    `address` is a .keras file, a train run's id or latest, or an MLflow model URI:
+    runs:/ID/model, models:/NAME@ALIAS, …. Raises InputError if there is no such model.
     """
     if address.endswith(".keras"):
         if not Path(address).is_file():
@@ -83,7 +84,7 @@ def model_file(address: str) -> tuple[Path, str | None]:
 
 
 def dataset_to_evaluate(settings: EvaluateSettings, trained_by: str | None) -> str:
-    """The address of the dataset to evaluate on: the one given, or the one of the training."""
+    """Address of the dataset to evaluate on: the setting `data`, or the dataset of the training."""
     if settings.data is not None:
         return settings.data
     if trained_by is None:

@@ -1,4 +1,4 @@
-"""Run params: settings as MLflow holds them, as text, and back."""
+"""Run params: conversion of MLflow's text to settings, and comparison with settings."""
 
 import re
 import shlex
@@ -24,13 +24,13 @@ FORMER_VALUES = {
     "init_from": {"none": "None"},
     "resume": {"none": "None"},
 }
-"""What runs that were made before version 0.2 call settings, and their values, today."""
+"""Present names and values of settings in runs of versions before 0.2."""
 
 
 def recorded_settings(
     recorded: Mapping[str, str], settings_class: type[Settings]
 ) -> dict[str, Any]:
-    """Values of a run's params by the names of `settings_class`, without those that it lacks."""
+    """Values of a run's params that are fields of `settings_class`, by the field's name."""
     params = {FORMER_NAMES.get(name, name): _unquoted(text) for name, text in recorded.items()}
     found = {}
     for name, field in settings_class.fields().items():
@@ -41,17 +41,17 @@ def recorded_settings(
 
 
 def has_settings(recorded: Mapping[str, str], settings: Hyperparameters) -> bool:
-    """Whether a run trained with these settings; the threads, which don't change it much, aside.
+    """Whether a run was trained with these settings, except for the number of threads.
 
-    A setting that is younger than the run had what is now its default there.
+    A setting that was added after the run had its present default in it.
     """
     values = asdict(Hyperparameters()) | recorded_settings(recorded, Hyperparameters)
-    wanted = {name: getattr(settings, name) for name in values}
-    return values | {"threads": 0} == wanted | {"threads": 0}
+    expected = {name: getattr(settings, name) for name in values}
+    return values | {"threads": 0} == expected | {"threads": 0}
 
 
 def is_value(recorded: str, value: object) -> bool:
-    """Whether a param as `mlflow run` logs it (2e-4, or 'a path' in quotes) stands for `value`."""
+    """Whether a param as `mlflow run` logs it (2e-4, or 'a path' in quotes) equals `value`."""
     text = _unquoted(recorded)
     if isinstance(value, bool):
         return text.lower() == str(value).lower()
@@ -59,11 +59,11 @@ def is_value(recorded: str, value: object) -> bool:
 
 
 def _unquoted(recorded: str) -> str:
-    """A param as it was given: `mlflow run` puts quotes around one with a blank or the like."""
+    """A param without the shell quotes that `mlflow run` adds to one with blanks."""
     is_quoted = len(recorded) > 1 and recorded[0] == recorded[-1] == "'"
     return "".join(shlex.split(recorded)) if is_quoted else recorded
 
 
 def without_password(address: str) -> str:
-    """A database's address as it may be shown and put on record."""
+    """A database URL with its password masked."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)

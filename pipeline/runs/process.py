@@ -11,12 +11,12 @@ def this_process() -> str:
 
 
 def is_gone(process: str) -> bool:
-    """Whether a process that `this_process` named is one of this host and has ended."""
+    """Whether a process, named as by `this_process`, belongs to this host and has ended."""
     return _is_here(process) and not _is_alive(process)
 
 
 def is_running(process: str) -> bool:
-    """Whether a process that `this_process` named is one of this host and has not ended."""
+    """Whether a process, named as by `this_process`, belongs to this host and is alive."""
     return _is_here(process) and _is_alive(process)
 
 
@@ -25,7 +25,7 @@ def _is_here(process: str) -> bool:
 
 
 def name_of(pid: int) -> str:
-    """host:pid:start, which no later process shares; psutil raises if there is none."""
+    """Unique name of a process, host:pid:start time. Raises psutil.NoSuchProcess."""
     return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.0f}"
 
 
@@ -33,9 +33,9 @@ def _is_alive(process: str) -> bool:
     _, pid, started = process.split(":")
     try:
         found = psutil.Process(int(pid))
-        if found.status() == psutil.STATUS_ZOMBIE:  # ended, and its parent has not noticed yet
+        if found.status() == psutil.STATUS_ZOMBIE:  # ended, but not yet reaped by its parent
             return False
-        # The start is reckoned from the clock, which may have been set since.
+        # psutil computes the start time from the system clock, which may have been adjusted.
         return abs(found.create_time() - float(started)) < 5
     except psutil.NoSuchProcess:
         return False

@@ -18,10 +18,10 @@ CHECKPOINTS = Path("checkpoints")
 
 
 def use_store() -> None:
-    """Make sure that the store's tables exist before anything reads them.
+    """Create the store's tables if they do not exist.
 
-    On a fresh database MLflow 3.17 lets several processes create the tables at once, and all but
-    one die of it; a lock beside the file lets one do it.
+    MLflow 3.17 fails if several processes create the tables of a new database at the same time,
+    therefore the file lock.
     """
     uri = mlflow.get_tracking_uri()
     if uri.startswith("sqlite:///"):
@@ -30,7 +30,7 @@ def use_store() -> None:
 
 
 def find(run_id: str, *steps: str) -> Run:
-    """A FINISHED run of one of `steps`, by id or the newest for "latest". Raises InputError."""
+    """A FINISHED run of one of `steps`, by id, or the newest for "latest". Raises InputError."""
     if run_id == LATEST:
         if newest := latest(steps[0]):
             return newest
@@ -45,13 +45,13 @@ def find(run_id: str, *steps: str) -> Run:
 
 
 def get(run_id: str, *steps: str) -> Run:
-    """The run of one of `steps` with this id, whatever its status. Raises InputError."""
+    """The run of one of `steps` with this id, of any status. Raises InputError."""
     use_store()
     try:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise no_answer(error) from None
+            raise unreachable(error) from None
         raise InputError(
             f"no run {run_id} on record in {mlflow.get_tracking_uri()}; `mlflow ui` lists the ids"
         ) from None
@@ -69,14 +69,13 @@ def latest(step: str) -> Run | None:
     return found[0] if found else None
 
 
-def on_record(
+def finished_run(
     step: str, settings: Hyperparameters, digest: str, parent: str | None = None
 ) -> Run | None:
     """The newest finished run of `step` with these settings on the dataset with this digest.
 
-    What does not change the result is left aside: where the dataset lies, and the threads. A
-    setting that is younger than a run had what is now its default there. With `parent`, only the
-    child runs of that run are looked at.
+    The dataset's address and the number of threads may differ. A setting that was added after a run
+    had its present default in it. With `parent`, only child runs of that run are searched.
     """
     query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
     query += f" and tags.dataset_digest = '{digest}'"
@@ -85,9 +84,9 @@ def on_record(
     return next((run for run in search(query) if has_settings(run.data.params, settings)), None)
 
 
-def unfinished(settings: Hyperparameters, digest: str) -> Run | None:
-    """The newest train run with these settings on the dataset with this digest that was stopped and
-    can be resumed here: its checkpoint is in this folder."""
+def resumable_run(settings: Hyperparameters, digest: str) -> Run | None:
+    """The newest stopped train run with these settings on the dataset with this digest whose
+    checkpoint is in this folder."""
     query = (
         "tags.step = 'train' and attributes.status != 'FINISHED'"
         f" and attributes.status != 'RUNNING' and tags.dataset_digest = '{digest}'"
@@ -97,14 +96,14 @@ def unfinished(settings: Hyperparameters, digest: str) -> Run | None:
 
 
 def evaluations(faces_digest: str) -> int:
-    """How many evaluations opened the split with these faces, whatever became of them."""
+    """Number of evaluate runs, of any status, that read the split with these faces."""
     return len(search(f"tags.step = 'evaluate' and tags.faces_digest = '{faces_digest}'"))
 
 
 def evaluation_of(train_run: str, **digest: str) -> str | None:
-    """The newest finished evaluate run of a train run's model on test.
+    """Id of the newest finished evaluate run of a train run's model on the test split.
 
-    `digest` is the dataset's, as dataset_digest, or that of the test faces alone, as faces_digest.
+    `digest` is given as dataset_digest, of the dataset, or faces_digest, of the test faces only.
     """
     query = (
         "tags.step = 'evaluate' and attributes.status = 'FINISHED' and params.split = 'test'"
@@ -116,7 +115,7 @@ def evaluation_of(train_run: str, **digest: str) -> str | None:
 
 
 def _mlflow() -> str:
-    """The mlflow of this environment, as it can be typed in the working folder."""
+    """Path of this environment's mlflow command, relative to the working folder if possible."""
     command = Path(sys.executable).with_name("mlflow")
     here = Path.cwd()
     return str(command.relative_to(here) if command.is_relative_to(here) else command)
@@ -126,14 +125,14 @@ def checkpoint_of(run_id: str) -> Path:
     return CHECKPOINTS / f"{run_id}.npz"
 
 
-def headline(evaluate_run: str) -> dict[str, float]:
-    """The accuracy, with its interval, of an evaluate run."""
+def test_accuracy(evaluate_run: str) -> dict[str, float]:
+    """Test accuracy of an evaluate run, with its interval, by the metrics' names."""
     metrics = MlflowClient().get_run(evaluate_run).data.metrics
     return {name: value for name, value in metrics.items() if name.startswith("test_accuracy")}
 
 
-def where_to_look(evaluate_run: str) -> str:
-    """A few lines for a person: the accuracy, where its report and pictures are, what to open."""
+def summary_text(evaluate_run: str) -> str:
+    """Summary of an evaluate run for the terminal: accuracy, artifact folder, `mlflow ui`."""
     run = MlflowClient().get_run(evaluate_run)
     artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
     m = run.data.metrics
@@ -148,7 +147,7 @@ def where_to_look(evaluate_run: str) -> str:
 
 
 def local_artifacts(run_id: str) -> Path | None:
-    """The folder of a run's artifacts if it is on this machine; MLflow's download would copy it."""
+    """Folder of a run's artifacts if it is on this machine; no copy, unlike MLflow's download."""
     uri = MlflowClient().get_run(run_id).info.artifact_uri
     path = Path(uri.removeprefix("file://"))
     return path if path.is_dir() else None
@@ -162,10 +161,10 @@ def search(query: str, max_results: int = 1000) -> Sequence[Run]:
             experiments, query, ViewType.ACTIVE_ONLY, max_results, ["attributes.start_time DESC"]
         )
     except MlflowException as error:
-        raise no_answer(error) from None
+        raise unreachable(error) from None
 
 
-def no_answer(error: MlflowException) -> InputError:
-    """What to raise where the store can't be reached, or written to."""
+def unreachable(error: MlflowException) -> InputError:
+    """InputError for a store that can't be reached or written to."""
     reason = " ".join(str(error).split())[:150]
     return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")

@@ -1,4 +1,4 @@
-"""Signal handling: SIGINT and SIGTERM become KeyboardInterrupt, once."""
+"""Signal handling: the first SIGINT or SIGTERM becomes KeyboardInterrupt."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 PROJECT_RUN = "MLFLOW_RUN_ID"
-"""Environment variable in which `mlflow run` tells the process that it starts its run's id."""
+"""Environment variable with the run's id, set by `mlflow run` for the process that it starts."""
 _mlflow_run: int | None = None  # the process id of the `mlflow run` that started this process
 _interrupted = False
-_shielded = False
+_deferred = False
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -21,29 +21,32 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     global _interrupted
     if not _interrupted:
         _interrupted = True
-        if not _shielded:
+        if not _deferred:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def shielded() -> Iterator[None]:
-    """Put KeyboardInterrupt off to the end of the block, for a write to a database: one that is hit
-    within a transaction stays locked, and what was reached could not be saved (sqlite)."""
-    global _shielded
-    if threading.current_thread() is not threading.main_thread():  # no signal falls there
+def defer_interrupts() -> Iterator[None]:
+    """Defer KeyboardInterrupt to the end of the block.
+
+    For writes to sqlite: an interrupted transaction leaves the database locked, and the results so
+    far could not be saved.
+    """
+    global _deferred
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread
         yield
         return
-    before, _shielded = _interrupted, True
+    before, _deferred = _interrupted, True
     try:
         yield
     finally:
-        _shielded = False
+        _deferred = False
     if _interrupted and not before:
         raise KeyboardInterrupt
 
 
 def was_interrupted() -> bool:
-    """Whether `interrupt` has come. What it hits may swallow it, or make another error of it."""
+    """Whether a signal was handled, even if a library caught or replaced KeyboardInterrupt."""
     return _interrupted
 
 
@@ -54,7 +57,7 @@ def interruptible() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not _interrupted:
-            print("\nstopping; what was reached is being saved", file=sys.stderr)
+            print("\nstopping; the results so far are being saved", file=sys.stderr)
         interrupt(number, frame)
 
     if threading.current_thread() is not threading.main_thread():
@@ -71,14 +74,14 @@ def interruptible() -> Iterator[None]:
 
 
 def remember_parent() -> None:
-    """Keep the parent if it is `mlflow run`: to be called at the start of a command, since seconds
-    of imports come before `interruptible` watches it, and a study takes the variable away."""
+    """Remember the parent if it is `mlflow run`. To be called at the start of a command: the parent
+    may end during the imports that follow, and joining the run may delete the variable."""
     global _mlflow_run
     _mlflow_run = os.getppid() if PROJECT_RUN in os.environ else None
 
 
 def _watch_parent() -> None:
-    """Stop when the `mlflow run` that started this process is gone: it takes no child along."""
+    """Stop this process when the `mlflow run` that started it is gone, which does not stop it."""
     if _mlflow_run is None:
         return
 

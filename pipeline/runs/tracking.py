@@ -1,7 +1,7 @@
 """Writes to the MLflow store: start or join a run, log to it, end it with the right status.
 
-The status is FINISHED, FAILED (tag `error` says why) or KILLED (interrupted). A process that is
-killed outright can't end its run; the next one on the same host that starts a run does.
+The status is FINISHED, FAILED (reason in the tag `error`) or KILLED (interrupted). The run of a
+process that was killed is ended by the next process on the same host that starts a run.
 """
 
 import os
@@ -40,7 +40,7 @@ PACKAGES = ("mlflow", "keras", "tensorflow", "jax", "torch", "numpy", "optuna")
 
 
 class Run:
-    """A run that is being recorded."""
+    """A run that is being written."""
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
@@ -49,16 +49,16 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where this run's training keeps what it needs to go on; gone when it has finished."""
+        """Checkpoint file of this run's training; deleted when the training has finished."""
         return queries.checkpoint_of(self.id)
 
     def tag(self, **tags: object) -> None:
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
-        with signals.shielded():
+        with signals.defer_interrupts():
             self._client.log_batch(self.id, tags=entities)
 
     def leave(self) -> None:
-        """Leave this run, which then stays RUNNING, to other processes that work on it."""
+        """Stop writing to this run, which stays RUNNING for the other processes that use it."""
         self.tag(process=",".join(_other_processes(self.id)))
         self.is_left = True
 
@@ -66,10 +66,10 @@ class Run:
         now = time.time_ns() // 1_000_000
         points = [Metric(name, value, now, step) for name, value in metrics.items()]
         try:
-            with signals.shielded():
+            with signals.defer_interrupts():
                 self._client.log_batch(self.id, metrics=points)
-        except MlflowException as error:  # hours after all that is checked before a training
-            raise queries.no_answer(error) from None
+        except MlflowException as error:  # the store can fail hours after the checks at the start
+            raise queries.unreachable(error) from None
 
     def log_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         self.log_metrics(logs, step=epoch)
@@ -85,35 +85,35 @@ class Run:
         self._client.log_artifacts(self.id, str(folder))
 
     def log_folder(self, folder: Path, name: str) -> None:
-        """Log `folder` as the artifact folder `name`, whole or not at all."""
+        """Log `folder` as the artifact folder `name`; a partial copy is removed."""
         try:
             self._client.log_artifacts(self.id, str(folder), name)
         except BaseException:
-            if folder_of_half := queries.local_artifacts(self.id):
-                shutil.rmtree(folder_of_half / name, ignore_errors=True)
+            if artifacts := queries.local_artifacts(self.id):
+                shutil.rmtree(artifacts / name, ignore_errors=True)
             raise
 
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
-        """Record which dataset went in: its digest as an input, and its address as a tag."""
+        """Record the dataset in use: its digest as a run input, its address as a tag."""
         source = dataset.about["source"]
-        with warnings.catch_warnings(action="ignore"):  # several of its classes know a folder
+        with warnings.catch_warnings(action="ignore"):  # several source classes match a folder
             resolved = resolve_dataset_source(addresses.dataset_uri(address))
         entity = MetaDataset(resolved, name=Path(source).name[-60:], digest=dataset.digest)
         try:
             mlflow.log_input(entity, context=context)
         except MlflowException as error:
-            # MLflow looks whether the store knows the faces, then writes: of two processes that
-            # do so at once one is refused, and finds them the next time.
+            # Two processes may insert the same dataset at the same time: MLflow then refuses one,
+            # which finds the dataset when it tries again.
             if error.error_code != "BAD_REQUEST":
                 raise
             mlflow.log_input(entity, context=context)
         self.tag(dataset=address, dataset_digest=dataset.digest, dataset_source=source)
 
     def log_model(self, model: Any, name: str = "model") -> None:
-        """Log a Keras network that takes grey levels (N, 48, 48, 1) so that it can be served."""
+        """Log a Keras network for grey levels (N, 48, 48, 1), with a signature for serving."""
         inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, SIDE, SIDE, 1))])
         outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(CLASSES)))])
-        # Requirements are given, since inferring them costs 8 s of loading the model elsewhere.
+        # MLflow infers requirements by loading the model in another process, which takes 8 s.
         mlflow.keras.log_model(
             model,
             name=name,
@@ -131,15 +131,15 @@ def record(
     name: str | None = None,
     run_id: str | None = None,
 ) -> Iterator[Run]:
-    """Join the run that `mlflow run` made, or start one, and end it with a status that is true.
+    """Join the run that `mlflow run` created, or start one, and end it with the right status.
 
-    With `run_id` that run is opened again and keeps the params that it has. Where other processes
-    of this host work on it too, one that fails or is interrupted leaves it to them.
-    SIGTERM and Ctrl-C both arrive as KeyboardInterrupt and end the run KILLED; while it is being
-    ended, further ones are ignored, so that what was reached is saved.
+    With `run_id` that run is reopened with its params. If other processes of this host use it too,
+    it stays RUNNING when this one fails or is interrupted.
+    SIGTERM and Ctrl-C both raise KeyboardInterrupt and end the run KILLED; further signals are
+    ignored, so that the results so far are saved.
     """
     queries.use_store()
-    mend_dead_runs()
+    end_dead_runs()
     with signals.interruptible() if parent is None else nullcontext():
         joined = PROJECT_RUN in os.environ
         others = _other_processes(run_id) if run_id else []
@@ -152,7 +152,7 @@ def record(
         run = Run(active.info.run_id)
         try:
             processes = ",".join([*others, process.this_process()])
-            run.tag(step=step, process=processes, **_circumstances())
+            run.tag(step=step, process=processes, **_environment_tags())
             if run_id is None:
                 _log_settings(run.id, settings)
             yield run
@@ -164,24 +164,24 @@ def record(
             mlflow.end_run("KILLED")
             raise
         except BaseException as error:
-            if signals.was_interrupted():  # and whatever was hit has made another error of it
+            if signals.was_interrupted():  # a library replaced KeyboardInterrupt by its own error
                 _end(run, "KILLED", "interrupted")
                 raise KeyboardInterrupt from error
             _end(run, "FAILED", f"{type(error).__name__}: {error}")
             raise
-        _forget_error(run.id)
+        _clear_error(run.id)
         mlflow.end_run("RUNNING" if run.is_left else "FINISHED")
 
 
-def mend_dead_runs() -> None:
-    """End the runs that still say RUNNING though their process on this host is gone."""
+def end_dead_runs() -> None:
+    """End the RUNNING runs whose processes, all of this host, are gone."""
     for run in queries.search("attributes.status = 'RUNNING'"):
         if all(process.is_gone(name) for name in _processes(run)):
-            end_for_another(run.info.run_id, "FAILED", "its process was killed")
+            end_if_running(run.info.run_id, "FAILED", "its process was killed")
 
 
-def end_for_another(run_id: str, status: str, error: str) -> None:
-    """End a run whose own process can't any more; one that has ended stays as it is."""
+def end_if_running(run_id: str, status: str, error: str) -> None:
+    """End the run of another process, unless it has ended."""
     if MlflowClient().get_run(run_id).info.status == "RUNNING":
         tag_error(run_id, error)
         MlflowClient().set_terminated(run_id, status)
@@ -191,63 +191,63 @@ def tag_error(run_id: str, error: str) -> None:
     MlflowClient().set_tag(run_id, "error", error[:500])
 
 
-def give_up_joining(run_id: str | None) -> None:
-    """Go on with the run `run_id`, if it is one, and not with the empty one that `mlflow run` made.
+def discard_project_run(run_id: str | None) -> None:
+    """Delete the empty run that `mlflow run` created, if the existing run `run_id` is continued.
 
-    The latter is finished and deleted (`mlflow.db` can restore it), so that no second one shows.
+    It is ended first; `mlflow runs restore` brings it back.
     """
-    made = os.environ.get(PROJECT_RUN)
-    if run_id is not None and made not in (None, run_id):
+    created = os.environ.get(PROJECT_RUN)
+    if run_id is not None and created not in (None, run_id):
         del os.environ[PROJECT_RUN]
-        MlflowClient().set_terminated(made, "FINISHED")
-        MlflowClient().delete_run(made)
+        MlflowClient().set_terminated(created, "FINISHED")
+        MlflowClient().delete_run(created)
 
 
-def _forget_error(run_id: str) -> None:
-    """A run that was opened again and finished has no error any more."""
+def _clear_error(run_id: str) -> None:
+    """Delete the error tag of a run that was reopened and has finished."""
     if "error" in MlflowClient().get_run(run_id).data.tags:
         MlflowClient().delete_tag(run_id, "error")
 
 
 def _log_settings(run_id: str, settings: Settings) -> None:
-    """Log each setting as a param under its own name, but for those that `mlflow run` has logged.
+    """Log each setting as a param of the same name, unless `mlflow run` has logged it.
 
-    MLflow can't change a param, so one that says something else than the training uses is an error.
+    MLflow can't change a param. Raises InputError if a logged one differs from the setting in use.
     """
     recorded = MlflowClient().get_run(run_id).data.params
     used = asdict(settings)
-    if recorded.get("data") == LATEST:  # which one that was, the tag `dataset` says
+    if recorded.get("data") == LATEST:  # the address is in the tag `dataset`
         used["data"] = LATEST
     if wrong := {
         name: value
         for name, value in used.items()
         if name in recorded and not params.is_value(recorded[name], value)
     }:
-        wanted = " ".join(f"-P {name}={value}" for name, value in wrong.items())
-        said = ", ".join(f"{name}={recorded[name]}" for name in wrong)
-        raise InputError(f"give {wanted} too: `mlflow run` has recorded {said}")
-    fresh = [
+        options = " ".join(f"-P {name}={value}" for name, value in wrong.items())
+        logged = ", ".join(f"{name}={recorded[name]}" for name in wrong)
+        raise InputError(f"give {options} too: `mlflow run` has recorded {logged}")
+    missing = [
         Param(name, params.without_password(str(value)))
         for name, value in used.items()
         if name not in recorded
     ]
-    MlflowClient().log_batch(run_id, params=fresh)
+    MlflowClient().log_batch(run_id, params=missing)
 
 
-def _circumstances() -> dict[str, object]:
-    """Tags that say with what a run was made."""
+def _environment_tags() -> dict[str, object]:
+    """Tags with versions of the packages, the platform and the commit."""
     versions = {f"version.{name}": version for name, version in _versions(PACKAGES).items()}
     return versions | {
         "version.python": platform.python_version(),
         "platform": platform.platform(),
-        # MLflow's own tag, which it fills only if the main program lies in a repository.
+        # MLflow sets this tag only if the main program is in a repository.
         "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the project's folder; empty where that is no repository."""
+    """Output of git in the project's folder; empty if that is not a repository."""
     command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -263,18 +263,18 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _model_packages() -> dict[str, str]:
-    """What a server of the model needs: Keras with the backend that trained it."""
+    """Packages that serve the model, with versions: Keras, its backend and NumPy."""
     backend = sys.modules["keras"].backend.backend()
     return _versions(("keras", backend, "numpy"))
 
 
 def _processes(run: mlflow.entities.Run) -> list[str]:
-    """The processes that work on a run: one, but for a study's."""
+    """Names of the processes that use a run; only a study's run can have several."""
     return run.data.tags.get("process", "").split(",")
 
 
 def _other_processes(run_id: str) -> list[str]:
-    """Those of this host that work on a run beside this one."""
+    """Names of the other live processes of this host that use a run."""
     run, here = MlflowClient().get_run(run_id), process.this_process()
     if run.info.status != "RUNNING":
         return []
@@ -282,7 +282,7 @@ def _other_processes(run_id: str) -> list[str]:
 
 
 def _end(run: Run, status: str, error: str) -> None:
-    """End a run; one that a full disk keeps RUNNING is left to the next process's mending."""
+    """End a run. If the store refuses (disk full), a later `end_dead_runs` does it."""
     with suppress(MlflowException):
         if _other_processes(run.id):
             run.leave()

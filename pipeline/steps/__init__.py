@@ -1,1 +1,1 @@
-"""Steps: what the entry points do, each a recorded run."""
+"""Steps: implementations of the entry points; each records a run."""

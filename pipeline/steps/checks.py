@@ -1,6 +1,6 @@
-"""Checks of a command's input that need no Keras, so that a mistake is answered in a second or two.
+"""Checks of a command's input without importing Keras, so that errors show within two seconds.
 
-Each raises InputError. The step repeats them: the store may have changed by then.
+Each raises InputError. The step repeats the check, since the store may change in between.
 """
 
 from pipeline.data import sources
@@ -12,7 +12,7 @@ from pipeline.settings import (
     PredictSettings,
     TrainSettings,
 )
-from pipeline.steps.resume import resumed
+from pipeline.steps.resume import resumed_settings
 
 
 def main(settings: MainSettings) -> None:
@@ -21,7 +21,7 @@ def main(settings: MainSettings) -> None:
 
 
 def train(settings: TrainSettings) -> None:
-    resumed(settings)
+    resumed_settings(settings)
     _check_initial(settings.init_from)
     if settings.data != LATEST:
         addresses.dataset_folder(settings.data)

@@ -1,7 +1,4 @@
-"""Datasets of the steps: found by their address, without the test split.
-
-Where there is none on record, the drawn sample is ingested.
-"""
+"""Dataset lookup by address; ingests the drawn sample if no dataset is recorded."""
 
 from pipeline.data import dataset, splitting
 from pipeline.data.dataset import Dataset
@@ -12,7 +9,7 @@ from pipeline.steps.ingest import ingest
 
 
 def load_training(settings: TrainSettings, run: Run) -> Dataset:
-    """The dataset without its test split, put on record; the sample where there is none at all."""
+    """Load the dataset of a training without its test split, and record it as the run's input."""
     address = dataset_address(settings.data, run)
     faces = dataset.load_without_test(addresses.dataset_folder(address))
     run.use_dataset(faces, address, context="train")
@@ -20,7 +17,7 @@ def load_training(settings: TrainSettings, run: Run) -> Dataset:
 
 
 def dataset_address(data: str, run: Run) -> str:
-    """`data`, or for latest the newest ingest run; the sample is ingested where there is none."""
+    """The address `data`, or for latest the newest ingest run's id; ingests if there is none."""
     if data != LATEST:
         return data
     if newest := queries.latest("ingest"):

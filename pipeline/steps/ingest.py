@@ -1,4 +1,4 @@
-"""Ingest: read faces, split them, and record them as a dataset."""
+"""Ingestion: reads faces, splits them, and records them as a dataset."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,9 +11,9 @@ from pipeline.settings import IngestSettings
 
 
 def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
-    """Record a dataset and return its run's id; of a source that can't be used nothing is kept."""
+    """Record a dataset and return its run's id. Raises InputError before a run is started."""
     faces = sources.read(settings.source, settings.seed)
-    made = splitting.assemble(
+    result = splitting.assemble(
         faces,
         source=settings.source,
         policy=settings.split,
@@ -22,14 +22,14 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     )
     with tracking.record("ingest", settings, parent=parent) as run, TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        dataset.save(made, folder / "dataset")
+        dataset.save(result, folder / "dataset")
         run.log_folder(folder / "dataset", "dataset")
-        run.use_dataset(made, run.id, context="ingest")
-        run.log_text(dataset.table(made).to_csv(), "splits.csv")
-        run.log_file(plots.classes(made.about["counts"], folder / "classes.png"))
-        run.log_file(plots.faces(made.images, made.labels, folder / "faces.png"))
-    if settings.validation != IngestSettings.validation and (made.split == faces.split).all():
-        print(f"validation={settings.validation} changes nothing: the source's own split was kept")
-    print(dataset.table(made).to_string(), dataset.copies_text(made), sep="\n")
-    print(f"ingest run {run.id}, dataset digest {made.digest}")
+        run.use_dataset(result, run.id, context="ingest")
+        run.log_text(dataset.table(result).to_csv(), "splits.csv")
+        run.log_file(plots.classes(result.about["counts"], folder / "classes.png"))
+        run.log_file(plots.faces(result.images, result.labels, folder / "faces.png"))
+    if settings.validation != IngestSettings.validation and (result.split == faces.split).all():
+        print(f"validation={settings.validation} changes nothing: the source's own split is used")
+    print(dataset.table(result).to_string(), dataset.copies_text(result), sep="\n")
+    print(f"ingest run {run.id}, dataset digest {result.digest}")
     return run.id

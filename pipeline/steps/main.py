@@ -1,4 +1,4 @@
-"""Main: ingest, train and evaluate as child runs of one run."""
+"""Ingestion, training and evaluation as child runs of one run."""
 
 from dataclasses import asdict
 
@@ -24,5 +24,5 @@ def main(settings: MainSettings) -> None:
         dataset = ingest(IngestSettings(**source), parent=run)
         trained = train(TrainSettings(**training, data=dataset), parent=run)
         evaluated = evaluate(EvaluateSettings(run=trained), parent=run)
-        run.log_metrics(queries.headline(evaluated))
-    print(queries.where_to_look(evaluated))
+        run.log_metrics(queries.test_accuracy(evaluated))
+    print(queries.summary_text(evaluated))

@@ -1,4 +1,4 @@
-"""Predict: print what networks read in a few faces; nothing is recorded."""
+"""Predictions of networks for a few faces, printed and not recorded."""
 
 import numpy as np
 from rich.console import Console
@@ -13,22 +13,22 @@ from pipeline.settings import PredictSettings
 def predict(settings: PredictSettings) -> None:
     images, names = _faces(settings.images)
     table = Table(Column("face", overflow="fold"))
-    answers = []
+    probabilities = []
     for run in map(str.strip, settings.runs.split(",")):
         file, _ = addresses.model_file(run)
-        answers.append(files.predict(files.load(file), images))
+        probabilities.append(files.predict(files.load(file), images))
         table.add_column(run, overflow="fold")
     for row, name in enumerate(names):
-        best = [(CLASSES[a[row].argmax()], a[row].max()) for a in answers]
+        best = [(CLASSES[a[row].argmax()], a[row].max()) for a in probabilities]
         table.add_row(name, *(f"{word} {share:.0%}" for word, share in best))
     Console().print(table)
 
 
 def _faces(faces: str) -> tuple[np.ndarray, list[str]]:
-    """Faces (n, 48, 48, 1) of a picture, or a drawn one of each class, and what to call them."""
+    """Faces (n, 48, 48, 1), of a picture or drawn for each class, and their names."""
     if faces != "sample":
         return sources.read_picture(faces)[np.newaxis, ..., np.newaxis], [faces]
-    # Another seed than the demo's network was trained on.
+    # Seed 0 draws the faces that the demo's network is trained on.
     images, labels = sample.draw(count=70, seed=1)
     first = [int(np.argmax(labels == code)) for code in range(len(CLASSES))]
     return images[first][..., np.newaxis], [f"drawn as {name}" for name in CLASSES]

@@ -1,4 +1,4 @@
-"""Resuming: the settings and the checkpoint of a training that was stopped."""
+"""Resuming a stopped training: its settings and its checkpoint."""
 
 from dataclasses import asdict, replace
 
@@ -9,14 +9,17 @@ from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST, TrainSettings, recipe
 
 
-def resumed(settings: TrainSettings) -> TrainSettings:
-    """The settings of the run that is resumed, if one is; a setting given must agree with it."""
+def resumed_settings(settings: TrainSettings) -> TrainSettings:
+    """Settings of the run that is resumed; `settings` themselves if none is.
+
+    Raises InputError if the run can't be resumed, or if a setting was given another value.
+    """
     if settings.resume is None:
         return settings
     run = queries.get(settings.resume, "train")
     if run.info.status == "FINISHED":
         raise InputError(
-            f"resume={settings.resume}: this run has finished; there is nothing to go on with"
+            f"resume={settings.resume}: this run has finished; there is nothing to resume"
         )
     if run.info.status == "RUNNING" and process.is_running(run.data.tags.get("process", "")):
         raise InputError(f"resume={settings.resume}: this run is still training; stop it first")
@@ -25,12 +28,12 @@ def resumed(settings: TrainSettings) -> TrainSettings:
             f"resume={settings.resume}: no checkpoint in {queries.CHECKPOINTS.resolve()}; it "
             "finished no epoch, was resumed already, or ran in another folder or on another machine"
         )
-    # A setting that is younger than the run had what is now its default there.
+    # A setting that was added after the run had its present default in it.
     recorded = asdict(TrainSettings()) | params.recorded_settings(run.data.params, TrainSettings)
-    # The same faces may lie elsewhere by now.
+    # The same dataset may have another address now.
     data = run.data.tags["dataset"] if settings.data == LATEST else settings.data
     recorded |= {"resume": settings.resume, "data": data}
-    # A default that was typed can't be told from one that was not.
+    # A default value counts as not given, even if the user typed it.
     defaults = asdict(recipe(TrainSettings, settings.network)) | {"network": TrainSettings.network}
     for name, value in asdict(settings).items():
         if value not in (defaults[name], recorded[name]):
@@ -41,10 +44,10 @@ def resumed(settings: TrainSettings) -> TrainSettings:
     return replace(settings, **recorded)
 
 
-def take_over(stopped: str, faces: Dataset, run: Run) -> None:
-    """Give `run` the checkpoint of the run that is resumed, which can't be resumed again then.
+def move_checkpoint(stopped: str, faces: Dataset, run: Run) -> None:
+    """Move the checkpoint of the stopped run to `run`; the stopped one can't be resumed again.
 
-    Raises InputError if that run learnt other faces: it may know those that are held out now.
+    Raises InputError if that run used another dataset, whose training faces may be held out now.
     """
     tags = queries.get(stopped, "train").data.tags
     if tags["dataset_digest"] != faces.digest:

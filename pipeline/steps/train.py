@@ -1,4 +1,4 @@
-"""Train: fit a network on a dataset and record it."""
+"""Training of a network on a dataset, recorded as a run."""
 
 import hashlib
 import time
@@ -18,7 +18,7 @@ from pipeline.runs import addresses, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings
 from pipeline.steps.data import load_training
-from pipeline.steps.resume import resumed, take_over
+from pipeline.steps.resume import move_checkpoint, resumed_settings
 from pipeline.training import device
 from pipeline.training.fit import OnEpoch, TrainResult, fit
 from pipeline.training.progress import EpochProgress
@@ -26,12 +26,15 @@ from pipeline.training.self_test import self_test
 
 
 def train(settings: TrainSettings, parent: Run | None = None) -> str:
-    """Record a training and return its run's id. Ctrl-C saves what was reached, then goes on up."""
-    settings = resumed(settings)
+    """Record a training and return its run's id.
+
+    Raises KeyboardInterrupt after Ctrl-C, once the results so far are recorded.
+    """
+    settings = resumed_settings(settings)
     with tracking.record("train", settings, parent=parent) as run:
         faces = load_training(settings, run)
         with EpochProgress(settings.epochs) as progress:
-            fitted = fit_and_record(
+            result = fit_and_record(
                 settings,
                 faces,
                 run,
@@ -39,10 +42,10 @@ def train(settings: TrainSettings, parent: Run | None = None) -> str:
                 on_batch=progress.on_batch,
                 checkpoint=run.checkpoint,
             )
-        _record(fitted, faces, run)
-        if fitted.interrupted and run.checkpoint.exists():
-            print(f"interrupted; go on with: python -m pipeline.train --resume {run.id}")
-        if fitted.interrupted:
+        _record(result, faces, run, settings.monitor)
+        if result.interrupted and run.checkpoint.exists():
+            print(f"interrupted; resume with: python -m pipeline.train --resume {run.id}")
+        if result.interrupted:
             raise KeyboardInterrupt
     run.checkpoint.unlink(missing_ok=True)
     return run.id
@@ -57,9 +60,9 @@ def fit_and_record(
     test_device: bool = True,
     **options: Any,
 ) -> TrainResult:
-    """`training.fit` on this computer; what computes and every epoch are put on record.
+    """Train with `fit` on the device of this machine; record the device and every epoch.
 
-    So are the seconds that this took, as `recording_seconds`.
+    The metric recording_seconds is the time spent on recording and in `on_epoch`.
     """
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
@@ -69,19 +72,19 @@ def fit_and_record(
         self_test(precision)
     initial = None
     if settings.resume is not None:
-        take_over(settings.resume, faces, run)  # and with the checkpoint its weights
+        move_checkpoint(settings.resume, faces, run)  # which has the weights
     elif settings.init_from is not None:
         initial = _load_initial(settings.init_from, run)
     recording = 0.0
 
     def record(epoch: int, logs: dict[str, float]) -> None:
         nonlocal recording
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             for call in (run.log_epoch, *on_epoch):
                 call(epoch, logs)
         finally:
-            recording += time.perf_counter() - began
+            recording += time.perf_counter() - start
 
     try:
         return fit(
@@ -92,27 +95,27 @@ def fit_and_record(
 
 
 def _load_initial(address: str, run: Run) -> keras.Model:
-    """The network to begin with; which file it was, and who trained it, is put on record."""
+    """Load the network with the initial weights; tag its file's digest and its train run."""
     file, trained_by = addresses.model_file(address)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     run.tag(start_digest=digest, start_trained_by=trained_by or "unknown")
     return files.load(file)
 
 
-def _record(fitted: TrainResult, faces: Dataset, run: Run) -> None:
-    """Put the network, its curves and its validation report on record, numbers before pictures."""
-    if fitted.model is None:
+def _record(result: TrainResult, faces: Dataset, run: Run, monitor: str) -> None:
+    """Log the network, its learning curves and its metrics on validation; metrics come first."""
+    if result.model is None:
         return
-    run.log_metrics(
-        {"best_val_accuracy": fitted.best_val_accuracy, "best_epoch": fitted.best_epoch}
-    )
-    run.log_text(files.summary(fitted.model), "network.txt")
-    run.log_model(fitted.model)
+    names = {"accuracy", monitor}
+    best = {f"best_val_{name}": result.best_value(name) for name in names}
+    run.log_metrics(best | {"best_epoch": result.best_epoch})
+    run.log_text(files.summary(result.model), "network.txt")
+    run.log_model(result.model)
     images, labels = faces.part(VALIDATION)
-    result = metrics.compute(labels, files.predict(fitted.model, images))
+    evaluation = metrics.compute(labels, files.predict(result.model, images))
     with TemporaryDirectory() as scratch:
-        artifacts.write(result, "validation", Path(scratch))
-        plots.curves(fitted.history, fitted.best_epoch, Path(scratch) / "curves.png")
+        artifacts.write(evaluation, "validation", Path(scratch))
+        plots.curves(result.history, result.best_epoch, Path(scratch) / "curves.png")
         run.log_files(Path(scratch))
-    print(f"validation accuracy {metrics.accuracy_text(result)}, epoch {fitted.best_epoch}")
+    print(f"validation accuracy {metrics.accuracy_text(evaluation)}, epoch {result.best_epoch}")
     print(f"train run {run.id}")

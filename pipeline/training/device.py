@@ -1,4 +1,4 @@
-"""Device in use: processor or GPU, precision, threads."""
+"""Detection of the device (CPU or GPU), choice of precision, and number of threads."""
 
 import os
 import platform
@@ -16,22 +16,23 @@ AMPERE = (8, 0)  # first CUDA compute capability with bfloat16 units
 
 @dataclass(frozen=True)
 class Device:
-    """What Keras' backend computes on."""
+    """The device that Keras' backend uses."""
 
     backend: str
     name: str
     processor: str
     gpu: str
-    """The GPU's name with driver and CUDA version, or why there is none."""
+    """Name of the GPU with driver and CUDA version, or the reason why none is used."""
     bfloat16: bool
-    """Whether the backend computes in bfloat16 faster than in float32 there."""
+    """Whether bfloat16 is faster than float32 on it with this backend."""
     threads: int
 
 
 def use_threads(threads: int) -> int:
-    """Bound the backend's threads (0: one a core) and return the number. Call it before any tensor.
+    """Limit the backend's threads (0: one a core) and return their number.
 
-    With JAX, whose XLA has no such setting, it bounds the process to as many cores.
+    To be called before the first tensor is created. With JAX, whose XLA has no such setting, the
+    process is limited to that many cores.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -52,7 +53,7 @@ def use_threads(threads: int) -> int:
 
 
 def describe(threads: int) -> Device:
-    """The device in use; `threads` is what `use_threads` returned."""
+    """The device in use; `threads` comes from `use_threads`."""
     processor, flags = _processor()
     gpu_name, capability = _gpu()
     on_cpu_bfloat16 = (
@@ -69,22 +70,21 @@ def describe(threads: int) -> Device:
 
 
 def choose_precision(wanted: str, device: Device) -> str:
-    """float32 or bfloat16, for a wanted precision of auto, float32 or bfloat16."""
+    """Resolve the setting `precision` (auto, float32 or bfloat16) to float32 or bfloat16."""
     if wanted != "auto":
         return wanted
     return "bfloat16" if device.bfloat16 else "float32"
 
 
 def _tensorflow() -> Any:
-    """TensorFlow, for what Keras has no word for: its threads, its GPUs, and a fused operation."""
-
+    """TensorFlow, for threads and GPUs, which Keras has no API for."""
     import tensorflow
 
     return tensorflow
 
 
 def _processor() -> tuple[str, set[str]]:
-    """The processor's name and feature flags, as Linux tells them; elsewhere the name alone."""
+    """The processor's name and feature flags from /proc/cpuinfo; only the name without Linux."""
     name, flags = platform.processor() or platform.machine(), set[str]()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -98,7 +98,7 @@ def _processor() -> tuple[str, set[str]]:
 
 
 def _gpu() -> tuple[str | None, tuple[int, int]]:
-    """Name and compute capability of the first GPU that the backend sees, or None."""
+    """Name (None without a GPU) and compute capability of the backend's first GPU."""
     match keras.backend.backend():
         case "tensorflow":
             config = _tensorflow().config
@@ -120,7 +120,7 @@ def _gpu() -> tuple[str | None, tuple[int, int]]:
 
 
 def _driver() -> str:
-    """The NVIDIA driver's version and the newest CUDA that it serves, from nvidia-smi."""
+    """Version of the NVIDIA driver and the newest CUDA that it supports, from nvidia-smi."""
     if not shutil.which("nvidia-smi"):
         return "no nvidia-smi"
     lines = subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout
@@ -136,4 +136,4 @@ def _why_no_gpu() -> str:
     backend = keras.backend.backend()
     if backend == "tensorflow" and not _tensorflow().test.is_built_with_cuda():
         return f"none: this TensorFlow is built without CUDA; {_driver()}"
-    return f"none: {backend} can't use it (docs/training.md tells which libraries); {_driver()}"
+    return f"none: {backend} can't use it (docs/training.md lists the libraries); {_driver()}"

@@ -27,6 +27,7 @@ from pipeline.runs import signals
 from pipeline.settings import Hyperparameters, TrainSettings
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import TrainState
+from pipeline.training.class_metrics import BalancedAccuracy, MacroF1
 from pipeline.training.losses import make_loss
 from pipeline.training.optimizers import make_optimizer
 
@@ -55,7 +56,11 @@ class TrainResult:
 
     @property
     def best_val_accuracy(self) -> float:
-        return self.history[self.best_epoch - 1]["val_accuracy"]
+        return self.best_value("accuracy")
+
+    def best_value(self, monitor: str) -> float:
+        """The metric `monitor` of the validation split at the epoch that is kept."""
+        return self.history[self.best_epoch - 1][f"val_{monitor}"]
 
 
 def fit(
@@ -139,7 +144,11 @@ class _Training:
         model.compile(
             optimizer=make_optimizer(self.settings, steps),
             loss=make_loss(self.settings),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            metrics=[
+                keras.metrics.CategoricalAccuracy(name="accuracy"),
+                MacroF1(name="macro_f1"),
+                BalancedAccuracy(name="balanced_accuracy"),
+            ],
         )
         model.optimizer.build(model.trainable_variables)
         return model
@@ -148,7 +157,7 @@ class _Training:
         """Record an epoch and the weights that were validated; True if it was the last one."""
         epoch = len(self.state.history) + 1
         _check_finite(epoch, logs, self.settings)
-        self.state.record(logs, validated, self.settings.keep_epoch)
+        self.state.record(logs, validated, self.settings)
         if self.checkpoint:
             checkpoints.save(self.checkpoint, self.variables, self.state)
         self._report(epoch, logs)
@@ -253,6 +262,8 @@ class _EpochEnd(keras.callbacks.Callback):
             "train_accuracy": logs["accuracy"],
             "val_loss": logs["val_loss"],
             "val_accuracy": logs["val_accuracy"],
+            "val_macro_f1": logs["val_macro_f1"],
+            "val_balanced_accuracy": logs["val_balanced_accuracy"],
             "learning_rate": ops.convert_to_numpy(self.model.optimizer.learning_rate),
             "images_per_second": len(self.train.images) / self.seconds,
         }

@@ -11,7 +11,7 @@ from pipeline.settings import Hyperparameters
 
 
 def make_loss(settings: Hyperparameters) -> keras.losses.Loss:
-    """The loss that `settings` ask for, on one-hot targets (b, 7) and probabilities (b, 7)."""
+    """The loss of `settings`, for one-hot targets (b, 7) and probabilities (b, 7)."""
     return registry.load(settings.loss, registry.LOSSES, "loss")(settings)
 
 
@@ -25,10 +25,10 @@ def focal(settings: Hyperparameters) -> keras.losses.Loss:
 
 
 class SoftDice(keras.losses.Loss):
-    """1 - 2 Σ p·y / (Σ p + Σ y) for each class over the batch, averaged over the classes present.
+    """Dice loss: 1 - 2 Σ p·y / (Σ p + Σ y) over the batch, averaged over the classes present.
 
-    The soft form of the F1 score (Milletari et al. 2016, for segmentation). A class without a face
-    in the batch has no overlap to gain, so it is left out of the mean.
+    A differentiable form of the F1 score (Milletari et al. 2016, for segmentation). Classes without
+    a face in the batch are left out of the mean.
     """
 
     def __init__(self, settings: Hyperparameters) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a training on the terminal: a bar with the time left, or a line an epoch."""
+"""Progress of a training: a bar with the remaining time on a terminal, and a line an epoch."""
 
 import time
 from types import TracebackType
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class EpochProgress:
-    """A bar on a terminal, plain lines elsewhere. Pass its methods to `training.fit`."""
+    """Progress bar on a terminal, plain lines elsewhere. Its methods are callbacks of `fit`."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -39,7 +39,7 @@ class EpochProgress:
         self.bar.stop()
 
     def on_batch(self, epoch: int, batch: int, batches: int) -> None:
-        self.last_end = self.last_end or time.monotonic()  # what came before comes once
+        self.last_end = self.last_end or time.monotonic()  # excludes the time to start up
         self.bar.update(
             self.task,
             total=self.epochs * batches,
@@ -48,7 +48,7 @@ class EpochProgress:
         )
 
     def on_epoch(self, epoch: int, logs: dict[str, float]) -> None:
-        now = time.monotonic()  # by this epoch alone: those before a resumed one took no time
+        now = time.monotonic()  # estimate from this epoch only: resumed ones took no time
         left = (now - (self.last_end or now)) * (self.epochs - epoch)
         self.last_end = now
         self.bar.print(

@@ -10,10 +10,10 @@ from pipeline.settings import Hyperparameters
 
 
 def learning_rate_at(settings: Hyperparameters, progress: Any) -> Any:
-    """Learning rate once the share `progress` in [0, 1] of a training is done; a scalar tensor.
+    """Learning rate at the share `progress` in [0, 1] of a training, a scalar tensor.
 
-    It rises from 0 by a straight line over `settings.warmup`. Then it is constant, or falls to 0 by
-    half a cosine (Loshchilov & Hutter 2017) or, in one_cycle, by a straight line (Smith 2018).
+    Linear warm-up from 0 over the share `settings.warmup`. Then constant, or decay to 0 by half a
+    cosine (Loshchilov & Hutter 2017) or, in one_cycle, linearly (Smith 2018).
     """
     progress = ops.convert_to_tensor(progress, "float32")
     rise = ops.minimum(progress / settings.warmup, 1.0) if settings.warmup else 1.0

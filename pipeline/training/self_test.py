@@ -1,7 +1,7 @@
-"""Self-test of the device's arithmetic, before the first training of a process.
+"""Self-test of the device's arithmetic, run before the first training of a process.
 
-A GPU that computes wrong numbers still trains, to 20 % accuracy and a lost week (the report, "Key
-Challenges"); it must be noticed in the first seconds.
+A device that computes wrong numbers trains without an error, to 20 % accuracy (the report, "Key
+Challenges"). The self-test detects it within seconds.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,19 @@ REMEDY = "reinstall its driver, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
 
 @cache
 def self_test(precision: str) -> None:
-    """Raise TrainingError unless a convolution agrees with NumPy and a tiny batch is overfitted.
+    """Raise TrainingError unless a convolution agrees with NumPy and a small batch is overfitted.
 
-    A test that was passed is not repeated in the same process.
+    A test that has passed is not repeated in the same process.
     """
     check_convolution(precision, lambda x, k: ops.conv(x, k, padding="valid"))
     check_overfitting(precision)
 
 
 def check_convolution(precision: str, convolve: Callable[[Any, Any], Any]) -> None:
-    """`convolve` takes images (n, h, w, c) and kernels (k, k, c, m); padding "valid"."""
+    """Raise TrainingError unless `convolve` agrees with NumPy.
+
+    `convolve` takes images (n, h, w, c) and kernels (k, k, c, m); padding "valid".
+    """
     rng = np.random.default_rng(0)
     images = rng.standard_normal((4, 12, 12, 8), dtype=np.float32)
     kernels = rng.standard_normal((3, 3, 8, 16), dtype=np.float32)
@@ -36,8 +39,8 @@ def check_convolution(precision: str, convolve: Callable[[Any, Any], Any]) -> No
     expected = np.einsum("nhwcij,ijcm->nhwm", windows, kernels)
     computed = convolve(ops.cast(images, precision), ops.cast(kernels, precision))
     error = np.abs(ops.convert_to_numpy(ops.cast(computed, "float32")) - expected).max()
-    # Sums of 72 products of size 1: float32 (and a GPU's tf32) err by less than 0.05, bfloat16,
-    # with 8 bits, by less than 0.5; values reach 30, so a wrong result is far outside.
+    # Errors of sums of 72 products of size 1: below 0.05 in float32 (and a GPU's tf32), below 0.5
+    # in bfloat16 with its 8 bits. Values reach 30, so wrong results exceed the bound by far.
     bound = 0.5 if precision == "bfloat16" else 0.05
     if not error < bound:
         raise TrainingError(
@@ -47,7 +50,10 @@ def check_convolution(precision: str, convolve: Callable[[Any, Any], Any]) -> No
 
 
 def check_overfitting(precision: str, steps: int = 30) -> None:
-    """A small network must learn 16 noise pictures by heart, which needs right gradients."""
+    """Raise TrainingError unless a small network overfits 16 noise images.
+
+    This needs correct gradients.
+    """
     rng = np.random.default_rng(0)
     images = rng.standard_normal((16, 8, 8, 1), dtype=np.float32)
     labels = np.arange(16) % 4
@@ -63,9 +69,9 @@ def check_overfitting(precision: str, steps: int = 30) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss)
     model.fit(images, labels, batch_size=16, epochs=steps, verbose=0)
-    right = np.mean(model.predict(images, verbose=0).argmax(axis=1) == labels)
-    if not right > 0.9:
+    accuracy = np.mean(model.predict(images, verbose=0).argmax(axis=1) == labels)
+    if not accuracy > 0.9:
         raise TrainingError(
-            f"self-test: a tiny batch was learnt to {right:.0%} only, expected 100 %; "
+            f"self-test: training accuracy on a small batch is {accuracy:.0%}, expected 100 %; "
             f"this device computes wrong gradients: {REMEDY}"
         )

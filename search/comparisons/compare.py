@@ -1,4 +1,4 @@
-"""Compare: which of several networks is better on the same test faces."""
+"""Comparison of several networks on the same test faces, recorded as a run."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,10 +17,10 @@ def compare(settings: CompareSettings) -> str:
     candidates = [_candidate(run, settings.ids) for run in settings.ids]
     paired_tests.require_same_faces(candidates)
     faces = len(candidates[0].predictions.labels)
-    fair = paired_tests.common_faces([candidate.predictions for candidate in candidates])
-    candidates = [replace(c, predictions=p) for c, p in zip(candidates, fair, strict=True)]
-    left_out = faces - len(fair[0].labels)
-    pairs = paired_tests.every_pair(fair)
+    common = paired_tests.common_faces([candidate.predictions for candidate in candidates])
+    candidates = [replace(c, predictions=p) for c, p in zip(candidates, common, strict=True)]
+    left_out = faces - len(common[0].labels)
+    pairs = paired_tests.every_pair(common)
     with tracking.record("compare", settings) as run, TemporaryDirectory() as scratch:
         run.tag(faces_digest=candidates[0].digest)
         file = Path(scratch) / "comparison.html"
@@ -48,8 +48,8 @@ def _candidate(run_id: str, ids: list[str]) -> Candidate:
         raise InputError(f"run {run_id} has not finished (it is {run.info.status})")
     settings = dict(trained.data.params)
     if trained.data.tags["step"] == "train":
-        # A setting that is younger than the run had what is now its default there. By their values:
-        # `mlflow run` has them as they were typed, 2e-4 or 0.0002.
+        # A setting that was added after the run had its present default in it. Params are parsed,
+        # since `mlflow run` records them as they were typed: 2e-4 or 0.0002.
         values = asdict(TrainSettings()) | params.recorded_settings(
             trained.data.params, TrainSettings
         )

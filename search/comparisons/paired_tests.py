@@ -18,9 +18,9 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an evaluate run predicted: class names (N,), in the order of the dataset's faces.
+    """Predictions of an evaluate run: class names (N,), in the order of the dataset's faces.
 
-    `unseen` (N,) says which faces have no copy among those that the network was trained on.
+    `unseen` (N,) marks the faces that have no copy among the network's training faces.
     """
 
     labels: NDArray[np.str_]
@@ -28,20 +28,25 @@ class Predictions:
     unseen: NDArray[np.bool_]
 
     @property
-    def right(self) -> NDArray[np.bool_]:
+    def correct(self) -> NDArray[np.bool_]:
         return self.labels == self.predicted
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.mean())
+        return float(self.correct.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % confidence interval of the accuracy."""
+        return metrics.accuracy_interval(int(self.correct.sum()), len(self.correct))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that is compared: how it is called, how it was trained, what it predicted.
+    """A network that is compared: its letter, its training's settings and its predictions.
 
-    `digest` is that of the faces it was measured on, however the rest of their dataset is split.
-    `all_known` says whether all faces that it has learnt are.
+    `digest` identifies the faces of the evaluation, whatever the split of the rest of the dataset.
+    `all_known`: whether all faces that the network was trained on are known.
     """
 
     name: str
@@ -55,7 +60,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pair:
-    """A paired test of candidates `first` and `second` (indices), p corrected by Holm."""
+    """A paired test of candidates `first` and `second` (indices).
+
+    `only_first` and `only_second` count the faces that only one of them classifies correctly; `p`
+    is McNemar's, `corrected` is p with Holm's correction.
+    """
 
     first: int
     second: int
@@ -65,14 +74,19 @@ class Pair:
     corrected: float
 
     @property
-    def told_apart(self) -> bool:
+    def significant(self) -> bool:
         return self.corrected < SIGNIFICANT
+
+    @property
+    def better(self) -> int:
+        """Index of the candidate that classifies more faces correctly."""
+        return self.first if self.only_first > self.only_second else self.second
 
 
 def every_pair(predictions: Sequence[Predictions]) -> list[Pair]:
-    """McNemar's test of every two, with Holm's correction for their number."""
+    """McNemar's test of every pair, with Holm's correction for their number."""
     found = [
-        (i, j, *metrics.mcnemar(predictions[i].right, predictions[j].right))
+        (i, j, *metrics.mcnemar(predictions[i].correct, predictions[j].correct))
         for i, j in combinations(range(len(predictions)), 2)
     ]
     corrected = metrics.holm([p for *_, p in found])
@@ -80,9 +94,10 @@ def every_pair(predictions: Sequence[Predictions]) -> list[Pair]:
 
 
 def common_faces(predictions: Sequence[Predictions]) -> list[Predictions]:
-    """`predictions`, of all faces if each network was trained on copies of the same ones.
+    """The same predictions, restricted to faces that treat all networks equally.
 
-    Else of the faces that none of them was trained on. Raises InputError if there are none.
+    These are all faces if every network was trained on copies of the same ones, otherwise the
+    faces that no network was trained on. Raises InputError if there are none.
     """
     unseen = np.array([p.unseen for p in predictions])
     if (unseen == unseen[0]).all():
@@ -109,7 +124,7 @@ def read_predictions(evaluate_run: str) -> Predictions:
     """The predictions.csv of an evaluate run."""
     text = mlflow.artifacts.load_text(f"runs:/{evaluate_run}/predictions.csv")
     table = pd.read_csv(io.StringIO(text), dtype={"label": str, "predicted": str})
-    if "unseen" not in table:  # it is younger than the run
+    if "unseen" not in table:  # a run of a version without this column
         table["unseen"] = True
     columns = [table[name].to_numpy() for name in ("label", "predicted", "unseen")]
     return Predictions(*columns)

@@ -1,4 +1,4 @@
-"""Grid: train and evaluate the report's settings, and compare with the report's figures."""
+"""Training and evaluation of the report's grid, and comparison with the report's accuracies."""
 
 import threading
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from pipeline.steps.data import dataset_address
 from search.grids.report_grid import REPORT, TEST_FACES, Setting, values
-from search.jobs import EVALUATE_WHOLE, TRAIN_WHOLE, job
+from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, job
 from search.jobs.job import threads_each
 from search.settings import GridSettings
 from search.studies import plots
@@ -24,11 +24,12 @@ from search.studies import plots
 MEASURED = (
     "measured", "measured_low", "measured_high", "validation", "train_run", "evaluate_run",
 )  # fmt: skip
-"""Columns of what was measured here."""
+"""Columns of the project's own results."""
 
 
 def grid(settings: GridSettings) -> str:
-    """Train and evaluate what is not on record yet, and record the table; returns its run's id."""
+    """Train and evaluate the rows that are not recorded yet; record the table in a run, whose id
+    is returned."""
     with tracking.record("grid", settings) as run:
         address = dataset_address(settings.data, run)
         faces = dataset.load_without_test(addresses.dataset_folder(address))
@@ -36,14 +37,14 @@ def grid(settings: GridSettings) -> str:
         run.use_dataset(faces, address, context="train")
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
-        evaluated = job.side_by_side(settings.workers, work, trainings)
-        print(_record(REPORT, trainings, evaluated, run, _what_is_measured(settings)))
+        evaluated = job.run_parallel(settings.workers, work, trainings)
+        print(_record(REPORT, trainings, evaluated, run, _legend(settings)))
     print(f"grid run {run.id}")
     return run.id
 
 
 def training_settings(settings: GridSettings, row: Setting, data: str) -> TrainSettings:
-    """What is trained for a row of the report's grid."""
+    """Settings of the training for a row of the report's grid."""
     return TrainSettings(
         data=data,
         width=settings.width,
@@ -55,27 +56,27 @@ def training_settings(settings: GridSettings, row: Setting, data: str) -> TrainS
 
 
 def _measure(
-    parent: str, digest: str, settings: TrainSettings, stop: threading.Event
+    parent_id: str, digest: str, settings: TrainSettings, stop: threading.Event
 ) -> str | None:
-    """The evaluate run of these settings on this dataset, made if there is none; None if they fail.
+    """Id of the evaluate run of these settings on this dataset, created if there is none.
 
-    The other rows are worth their table.
+    None if the training fails, so that the other rows still get their table.
     """
-    what = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
+    name = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
 
-    if trained := queries.on_record("train", settings, digest):
+    if trained := queries.finished_run("train", settings, digest):
         run_id = trained.info.run_id
     else:
-        outcome = job.run(TRAIN_WHOLE, settings, parent, digest, stop=stop)
+        outcome = job.run(TRAIN_CHILD, settings, parent_id, digest, stop=stop)
         if outcome.kind == "failed":
-            print(f"{what} failed: {outcome.text}")
+            print(f"{name} failed: {outcome.text}")
             return None
-        run_id = job.returned(outcome, what)
-    if done := queries.evaluation_of(run_id, dataset_digest=digest):
-        return done
+        run_id = job.value_of(outcome, name)
+    if existing := queries.evaluation_of(run_id, dataset_digest=digest):
+        return existing
     test = EvaluateSettings(run=run_id, data=settings.data)
-    outcome = job.run(EVALUATE_WHOLE, test, parent, stop=stop)
-    return job.returned(outcome, what)
+    outcome = job.run(EVALUATE_CHILD, test, parent_id, stop=stop)
+    return job.value_of(outcome, name)
 
 
 def _record(
@@ -83,20 +84,20 @@ def _record(
     trainings: Sequence[TrainSettings],
     evaluated: Sequence[str | None],
     run: Run,
-    measured: str,
+    legend: str,
 ) -> str:
-    """Log report_vs_measured.csv and .png; returns the table as text."""
+    """Log report_vs_measured.csv and .png; returns the table as text. `legend` is `_legend`."""
     table = pd.DataFrame([_row(*row) for row in zip(rows, trainings, evaluated, strict=True)])
     run.log_text(table.to_csv(index=False), "report_vs_measured.csv")
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "report_vs_measured.png"
-        run.log_file(plots.report_vs_measured(table, measured, file))
+        run.log_file(plots.report_vs_measured(table, legend, file))
     shown = table[["setting", "report", "stale", "measured", "measured_low", "measured_high"]]
-    return f"{measured}\n" + shown.to_string(index=False, float_format="{:.3f}".format)
+    return f"{legend}\n" + shown.to_string(index=False, float_format="{:.3f}".format)
 
 
-def _what_is_measured(settings: GridSettings) -> str:
-    """For the legend: in what these trainings fall short of the report's."""
+def _legend(settings: GridSettings) -> str:
+    """Legend of the own results: the settings that make these trainings shorter or smaller."""
     parts = ["measured here"]
     if settings.epochs_scale != 1:
         parts.append(f"epochs × {settings.epochs_scale:g}")
@@ -108,9 +109,9 @@ def _what_is_measured(settings: GridSettings) -> str:
 
 
 def _row(setting: Setting, training: TrainSettings, evaluated: str | None) -> dict[str, object]:
-    """A row of the table, without our figures where the training failed.
+    """A row of the table; the own results are nan if the training failed.
 
-    The report's interval is that of its accuracy on its 3,589 test faces.
+    The report's interval is computed from its accuracy on its 3,589 test faces.
     """
     low, high = accuracy_interval(round(setting.accuracy * TEST_FACES), TEST_FACES)
     return {
@@ -124,11 +125,11 @@ def _row(setting: Setting, training: TrainSettings, evaluated: str | None) -> di
         "report_low": low,
         "report_high": high,
         "stale": setting.stale,
-        **(_measured(evaluated) if evaluated else dict.fromkeys(MEASURED, float("nan"))),
+        **(_measurements(evaluated) if evaluated else dict.fromkeys(MEASURED, float("nan"))),
     }
 
 
-def _measured(evaluated: str) -> dict[str, object]:
+def _measurements(evaluated: str) -> dict[str, object]:
     client = MlflowClient()
     test = client.get_run(evaluated)
     train = client.get_run(test.data.tags["trained_by"])

@@ -1,19 +1,19 @@
-"""The report's 13 settings, with the accuracy that it claims for each."""
+"""The report's 13 settings with the accuracies that it claims."""
 
 from dataclasses import dataclass
 
 from search.methods.space import Point
 
-LONGEST = 75
-"""Most epochs in the report."""
+MAX_EPOCHS = 75
+"""Largest number of epochs in the report."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """A row of the report's grid.
 
-    `accuracy` is what it claims, on its 3,589 test faces. Where `stale`, its table is another
-    model's, copied to the digit: the claim is unproven.
+    `accuracy` is the report's claim, on its 3,589 test faces. `stale`: the report shows another
+    model's table for this row, identical to the last digit, so the claim is unproven.
     """
 
     changed: str
@@ -32,8 +32,8 @@ class Setting:
         )
 
 
-# The rows of batch 32, 16 and 8 say "60-75 epochs". 75 is taken: they come after the row that found
-# 75 better than 50, each row changes one thing, and early stopping explains those that ended at 60.
+# For batch sizes 32, 16 and 8 the report gives "60-75 epochs". These rows use 75: they follow the
+# row in which 75 was better than 50, each row changes one setting, and early stopping explains 60.
 REPORT = (
     Setting("baseline", 30, 64, 1e-4, "adam", 0.569),
     Setting("optimizer", 30, 64, 1e-4, "sgd", 0.335),
@@ -53,19 +53,19 @@ TEST_FACES = 3589
 """Faces in the report's test split."""
 
 
-def points(which: str, most_epochs: int) -> list[Point]:
-    """Points of the grid to try in a search, the report's 75 epochs being `most_epochs` of it.
+def points(which: str, max_epochs: int) -> list[Point]:
+    """Points of the grid for a search, with the report's 75 epochs scaled to `max_epochs`.
 
-    `which` is all, best (the baseline, and the best of those with a proven claim) or none.
+    `which` is all, best (the baseline and the best setting that is not stale) or none.
     """
     proven = [setting for setting in REPORT if not setting.stale]
     best = max(proven, key=lambda setting: setting.accuracy)
     chosen = {"all": REPORT, "best": (REPORT[0], best), "none": ()}[which]
-    return [values(setting, most_epochs / LONGEST) for setting in chosen]
+    return [values(setting, max_epochs / MAX_EPOCHS) for setting in chosen]
 
 
 def values(setting: Setting, epochs_scale: float) -> Point:
-    """The settings of a training for a row, its epochs scaled; at least one."""
+    """Settings of the training for a row, with scaled epochs, at least one."""
     return {
         "epochs": max(1, round(setting.epochs * epochs_scale)),
         "batch_size": setting.batch_size,

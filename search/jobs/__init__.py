@@ -3,7 +3,8 @@
 The tasks are named here, not imported: only the job's process needs Keras.
 """
 
-RUN_TRAINING = "search.jobs.tasks:run_training"
-TRAIN_WHOLE = "search.jobs.tasks:train_whole"
-EVALUATE_WHOLE = "search.jobs.tasks:evaluate_whole"
+TRAIN_TRIAL = "search.jobs.tasks:train_trial"
+TRAIN_CHILD = "search.jobs.tasks:train_child"
+EVALUATE_CHILD = "search.jobs.tasks:evaluate_child"
+MEASURE = "search.jobs.tasks:measure"
 CHECK_DEVICE = "search.jobs.tasks:check_device"

@@ -1,8 +1,7 @@
-"""Jobs: functions that run in a process of their own.
+"""Jobs: functions that run in a child process each.
 
-So memory can't grow from one to the next, and a kill hits one alone.
-
-Over a pipe a job sends messages to the process that started it and, in the end, its outcome.
+Memory is freed after every job, and a killed job does not stop the others. A job sends messages
+and finally its outcome to the parent process over a pipe.
 """
 
 import contextlib
@@ -28,12 +27,12 @@ from pipeline.runs import signals
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Task = str | Callable[..., Any]
-"""A function, or its place, `package.module:name`, which is imported by the job's process alone."""
-Tell = Callable[[Any], Any]
-"""What a job calls to tell something to the process that started it; returns the answer."""
+"""A function, or its reference `package.module:name`, imported only in the child process."""
+Send = Callable[[Any], Any]
+"""Function with which a job sends a message to the parent process; returns the reply."""
 
-# Imported once by a server, which is forked for each job: 5 s of imports become 0.02 s. The last
-# three are what MLflow imports when it opens its store. Elsewhere than on Linux a fork is not safe.
+# Imported once by the fork server, which is forked for each job: 0.02 s instead of 5 s of imports.
+# MLflow imports the last three when it opens its store. Only on Linux, where forking is safe.
 PRELOADED = [
     "search.jobs.tasks",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -44,10 +43,10 @@ PRELOADED = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `value` is what it returned, `text` why it did not.
+    """Result of a job: `value` is the return value, `text` the reason if there is none.
 
-    refused: by what is never the fault of the settings that are tried: the dataset is gone, the
-    server is down, the disk is full.
+    refused: an environment error (missing dataset, unreachable server, full disk), which does not
+    count against the hyperparameters.
     """
 
     kind: Literal["returned", "pruned", "failed", "refused", "killed", "interrupted"]
@@ -59,56 +58,60 @@ def run(
     task: Task,
     *arguments: object,
     stop: threading.Event,
-    answer: Tell = lambda message: None,
-    beat: Callable[[], None] = lambda: None,
+    on_message: Send = lambda message: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Run `task(tell, *arguments)` in a process of its own and wait until it has ended.
+    """Run `task(send, *arguments)` in a child process and wait until it has ended.
 
-    `answer` is called with what the job tells, `beat` at least every second. Once `stop` is set,
-    or when `answer` or `beat` raises, the job is interrupted as by Ctrl-C.
+    `on_message` is called with each message of the job and returns the reply; `heartbeat` is called
+    at least every second. When `stop` is set, or one of the two raises, the job is interrupted as
+    by Ctrl-C.
     """
-    ours, child = _start(task, arguments)
+    connection, child = _start(task, arguments)
     try:
-        outcome = _converse(ours, child, stop, answer, beat)
+        outcome = _receive(connection, child, stop, on_message, heartbeat)
     except BaseException:
         child.terminate()
         raise
     finally:
         child.join()
-        ours.close()
+        connection.close()
     if outcome:
         return outcome
     kind: Any = "interrupted" if stop.is_set() else "killed"
-    return Outcome(kind, text=_ending(child.exitcode or 0))
+    return Outcome(kind, text=_exit_text(child.exitcode or 0))
 
 
 def threads_each(workers: int) -> int:
-    """Threads for each of `workers` trainings at a time, so that together they use every core."""
+    """Threads for each of `workers` parallel trainings, which together use all cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // workers)
 
 
-def alone(task: Task, *arguments: object, what: str) -> Any:
-    """What `task` returns, run in a process of its own; raises as `returned` does."""
-    [outcome] = side_by_side(1, lambda _, stop: run(task, *arguments, stop=stop), [None])
-    return returned(outcome, what)
+def run_single(task: Task, *arguments: object, name: str) -> Any:
+    """Run `task` as the only job and return its value; raises as `value_of` does."""
+    [outcome] = run_parallel(1, lambda _, stop: run(task, *arguments, stop=stop), [None])
+    return value_of(outcome, name)
 
 
-def returned(outcome: Outcome, what: str) -> Any:
-    """The value of an outcome; raises KeyboardInterrupt, InputError or TrainingError else."""
+def value_of(outcome: Outcome, name: str) -> Any:
+    """Return the job's value, or raise the exception that its outcome stands for.
+
+    Raises KeyboardInterrupt, InputError (refused), or TrainingError, naming the job.
+    """
     if outcome.kind == "interrupted":
         raise KeyboardInterrupt
     if outcome.kind == "refused":
         raise InputError(outcome.text)
     if outcome.kind != "returned":
-        raise TrainingError(f"{what}: {outcome.text}; the same command goes on from here")
+        raise TrainingError(f"{name}: {outcome.text}; the same command continues from here")
     return outcome.value
 
 
-def side_by_side(
+def run_parallel(
     workers: int, work: Callable[[Item, threading.Event], Result], items: Iterable[Item]
 ) -> list[Result]:
-    """`work(item, stop)` for each item, in `workers` threads; results in the order of `items`.
+    """Call `work(item, stop)` for each item in `workers` threads; results in the order of `items`.
 
     Ctrl-C, or an error in one of them, sets `stop` and is raised here once all have ended.
     """
@@ -130,67 +133,73 @@ def _start(task: Task, arguments: tuple[object, ...]) -> tuple[Connection, Any]:
     context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload(PRELOADED)
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_work, args=(theirs, dict(os.environ), task, arguments))
+    connection, child_connection = context.Pipe()
+    child = context.Process(
+        target=_work, args=(child_connection, dict(os.environ), task, arguments)
+    )
     child.start()
-    theirs.close()
-    return ours, child
+    child_connection.close()
+    return connection, child
 
 
-def _converse(
-    ours: Connection, child: Any, stop: threading.Event, answer: Tell, beat: Callable[[], None]
+def _receive(
+    connection: Connection,
+    child: Any,
+    stop: threading.Event,
+    on_message: Send,
+    heartbeat: Callable[[], None],
 ) -> Outcome | None:
-    """Answer the job until it tells its outcome; None if its process ended without one."""
-    told_to_stop = False
+    """Reply to the job's messages until its outcome; None if its process ended without one."""
+    stopping = False
     while True:
-        beat()
-        if stop.is_set() and not told_to_stop:
-            told_to_stop = True
+        heartbeat()
+        if stop.is_set() and not stopping:
+            stopping = True
             child.terminate()
         try:
-            if ours.poll(timeout=1):
-                message = ours.recv()
+            if connection.poll(timeout=1):
+                message = connection.recv()
                 if isinstance(message, Outcome):
                     return message
-                ours.send(answer(message))
+                connection.send(on_message(message))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return None
 
 
-def _ending(exit_code: int) -> str:
+def _exit_text(exit_code: int) -> str:
     if exit_code < 0:
         return f"its process was killed by {signal.Signals(-exit_code).name}"
     return f"its process ended with status {exit_code}"
 
 
 def _work(
-    theirs: Connection,
+    child_connection: Connection,
     environment: dict[str, str],
     task: Task,
     arguments: tuple[object, ...],
 ) -> None:
-    """The whole life of the job's process."""
-    # The server that this process is forked from has the environment of its first job.
+    """Main function of the child process."""
+    # The fork server has the environment of its first job.
     os.environ.clear()
     os.environ.update(environment)
-    # Ctrl-C reaches every process of a terminal; the one that started this one passes it on, once.
+    # Ctrl-C reaches all processes of a terminal; only the parent forwards it, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signals.interrupt)
-    threading.Thread(target=_end_with_the_starter, daemon=True).start()
-    # A backend takes all, or most, of a GPU's memory unless told otherwise; workers share it.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # By default a backend allocates most of a GPU's memory, which the workers share.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-    def tell(message: Any) -> Any:
+    def send(message: Any) -> Any:
         try:
-            theirs.send(message)
-            return theirs.recv()
+            child_connection.send(message)
+            return child_connection.recv()
         except (EOFError, OSError):
-            raise KeyboardInterrupt from None  # the starter is gone
+            raise KeyboardInterrupt from None  # the parent is gone
 
     try:
         function = registry.load(task, {}, "task") if isinstance(task, str) else task
-        outcome = Outcome("returned", function(tell, *arguments))
+        outcome = Outcome("returned", function(send, *arguments))
     except Pruned as reason:
         outcome = Outcome("pruned", text=str(reason))
     except KeyboardInterrupt:
@@ -203,12 +212,12 @@ def _work(
         traceback.print_exc()
         outcome = Outcome("failed", text=f"{type(error).__name__}: {error}")
     with contextlib.suppress(OSError):
-        theirs.send(outcome)
+        child_connection.send(outcome)
 
 
-def _end_with_the_starter() -> None:
-    """Without it a job would train on, for nobody, when the process that started it is killed."""
-    starter = parent_process()
-    if starter is not None:
-        starter.join()
+def _end_with_parent() -> None:
+    """Stop this process when its parent has ended, for example was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
         os.kill(os.getpid(), signal.SIGTERM)

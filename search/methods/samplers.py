@@ -1,4 +1,4 @@
-"""Samplers, which propose the next setting, and pruners, which end a trial early."""
+"""Samplers, which propose settings, and pruners, which end trials early."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -14,30 +14,30 @@ from pipeline import registry
 from search.methods import PRUNERS, SAMPLERS
 
 REDUCTION = 2
-"""Successive halving lets the better half of the trials at a rung go on (Li et al. 2018, ASHA)."""
+"""Reduction factor of successive halving: the better half of the trials at a rung continues."""
 RANDOM_TRIALS = 10
-"""Trials before TPE trusts what it has seen (Optuna's default)."""
+"""Random trials before TPE uses its model (Optuna's default)."""
 
 
 def sampler_seed(base: int, trials: int) -> int:
-    """Seed for the proposal after `trials` trials: never the same twice in a study.
+    """Seed of the sampler after `trials` trials, different for each trial of a study.
 
-    Optuna's own seed would start again with every process and propose the first trials once more.
+    With one fixed seed every new process would propose the first trials again.
     """
     return int(SeedSequence([base, trials]).generate_state(1)[0])
 
 
 def make_sampler(name: str, seed: int, start: Mapping[str, Any]) -> BaseSampler:
-    """The sampler of that name for one proposal; `start` is the recipe's point."""
+    """Sampler `name` for one trial; `start` is the recipe's point."""
     sampler: BaseSampler = registry.load(name, SAMPLERS, "sampler")(seed, start)
     return sampler
 
 
 def tpe(seed: int, start: Mapping[str, Any]) -> BaseSampler:
-    """A tree-structured Parzen estimator of all parameters jointly (Bergstra et al. 2011).
+    """Multivariate tree-structured Parzen estimator (Bergstra et al. 2011).
 
-    Parameters that exist for one optimizer are modelled apart (`group`). A running trial counts as
-    a bad one (constant liar), so that workers don't all try the same.
+    Parameters of a single optimizer are modelled separately (`group`). Running trials count as bad
+    ones (constant liar), so that parallel workers do not propose the same.
     """
     return TPESampler(
         seed=seed,
@@ -49,12 +49,12 @@ def tpe(seed: int, start: Mapping[str, Any]) -> BaseSampler:
 
 
 def random(seed: int, start: Mapping[str, Any]) -> BaseSampler:
-    """Independent uniform draws."""
+    """Random search: independent uniform draws."""
     return RandomSampler(seed=seed)
 
 
 def make_pruner(name: str, epochs: int, small_epochs: int = 0) -> BasePruner:
-    """The pruner of that name, for trials of up to `epochs`, a number that is itself searched.
+    """Pruner `name`, for trials of up to `epochs` epochs.
 
     No trial has more than `small_epochs` epochs at a smaller image size.
     """
@@ -63,16 +63,13 @@ def make_pruner(name: str, epochs: int, small_epochs: int = 0) -> BasePruner:
 
 
 def halving(epochs: int, small_epochs: int) -> BasePruner:
-    """Asynchronous successive halving at epochs that don't depend on the trials (`rungs`).
-
-    With a constant learning rate an epoch means the same in a short and in a long training.
-    """
+    """Asynchronous successive halving (Li et al. 2018, ASHA) at the epochs of `rungs`."""
     first = rungs(epochs, small_epochs)[0]
     return BestSoFar(SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION))
 
 
 def median(epochs: int, small_epochs: int) -> BasePruner:
-    """Optuna's median pruner, from the first rung of `halving` on."""
+    """Optuna's median pruner, starting at the first rung of `halving`."""
     first = rungs(epochs, small_epochs)[0]
     return MedianPruner(n_startup_trials=RANDOM_TRIALS // 2, n_warmup_steps=first)
 
@@ -83,9 +80,9 @@ def none(epochs: int, small_epochs: int) -> BasePruner:
 
 
 class BestSoFar(BasePruner):
-    """A pruner that compares trials by their best epoch so far, less noisy than the latest.
+    """Wraps a pruner so that trials are compared by their best epoch so far.
 
-    The best epoch is also the value of a finished trial.
+    It is less noisy than the latest epoch, and it is also the value of a finished trial.
     """
 
     def __init__(self, pruner: BasePruner) -> None:
@@ -94,22 +91,22 @@ class BestSoFar(BasePruner):
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         if trial.last_step is None:
             return False
-        shown = copy(trial)
-        shown.intermediate_values = {trial.last_step: max(trial.intermediate_values.values())}
-        return self.pruner.prune(study, shown)
+        best = copy(trial)
+        best.intermediate_values = {trial.last_step: max(trial.intermediate_values.values())}
+        return self.pruner.prune(study, best)
 
 
-def rungs(most_epochs: int, small_epochs: int = 0) -> list[int]:
-    """Epochs at which `halving` compares trials: a third and two thirds of the most.
+def rungs(max_epochs: int, small_epochs: int = 0) -> list[int]:
+    """Epochs at which `halving` compares trials: a third and two thirds of `max_epochs`.
 
-    That is 25 and 50 of 75. The third is rounded up, so that no third rung ends a training that is
-    nearly through. The first rung waits until every trial has seen faces of full size; the second
-    stands at twice its epoch, if the longest training gets there.
+    For 75 epochs these are 25 and 50. The third is rounded up, so that there is no rung shortly
+    before the end. The first rung is not before the first epoch at full image size, the second at
+    twice the epoch of the first, if that is below `max_epochs`.
     """
-    first = min(max(-(-most_epochs // 3), small_epochs + 1), most_epochs)
-    return [epoch for epoch in (first, first * REDUCTION) if epoch < most_epochs] or [first]
+    first = min(max(-(-max_epochs // 3), small_epochs + 1), max_epochs)
+    return [epoch for epoch in (first, first * REDUCTION) if epoch < max_epochs] or [first]
 
 
 def silence_optuna() -> None:
-    """Optuna's own lines an event; the study prints one a trial."""
+    """Turn off Optuna's log messages; the study prints a line a trial."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)

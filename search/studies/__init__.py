@@ -1,1 +1,1 @@
-"""Studies: trials, their storage, their end and their summary."""
+"""Studies: trials, storage, final trainings and summary."""

@@ -14,7 +14,7 @@ from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings
 from search.comparisons.paired_tests import SIGNIFICANT, common_faces, read_predictions
-from search.jobs import EVALUATE_WHOLE, job
+from search.jobs import EVALUATE_CHILD, job
 from search.studies.results import Verdict
 
 NAME = "emotion"
@@ -25,8 +25,8 @@ def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
     """Register the model of the train run `run_id`, whose evaluate run on `data` is `evaluated`.
 
     It becomes champion if there is none, or if it beats the present one on the same test faces
-    (McNemar, p < 0.05); else challenger. Faces that only one of the two was trained on, by another
-    split, are left out. A champion that can't be measured on them stays.
+    (McNemar, p < 0.05), otherwise challenger. Faces that only one of the two was trained on are
+    left out. A champion that can't be evaluated on these faces remains champion.
     """
     client = MlflowClient()
     present = _champion(client)
@@ -52,24 +52,24 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
     try:
         runs = (evaluated, _evaluation_of(present, evaluated, data, parent))
         new, old = common_faces([read_predictions(run) for run in runs])
-    except InputError as error:  # its training was deleted, or it has learnt all of these faces
+    except InputError as error:  # its run was deleted, or it was trained on all of these faces
         return CHALLENGER, f"It can't be compared with the champion ({error})."
-    only_new, only_old, p = metrics.mcnemar(new.right, old.right)
+    only_new, only_old, p = metrics.mcnemar(new.correct, old.correct)
     figures = (
-        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.right):,} test faces, "
-        f"McNemar p = {p:.2g}."
+        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.correct):,} test "
+        f"faces, McNemar p = {p:.2g}."
     )
     if p >= SIGNIFICANT:
-        return CHALLENGER, f"It can't be told apart from the champion, {figures}"
+        return CHALLENGER, f"It shows no significant difference from the champion, {figures}"
     if only_new > only_old:
         return CHAMPION, f"It beats version {present.version}, the champion before: {figures}"
     return CHALLENGER, f"The champion is better: {figures}"
 
 
 def _evaluation_of(present: ModelVersion, evaluated: str, data: str, parent: Run) -> str:
-    """The evaluate run of the present champion on the same test faces, made if there is none."""
+    """Id of the champion's evaluate run on the same test faces, created if there is none."""
     digest = queries.get(evaluated, "evaluate").data.tags["faces_digest"]
-    if present.run_id and (done := queries.evaluation_of(present.run_id, faces_digest=digest)):
-        return done
+    if present.run_id and (existing := queries.evaluation_of(present.run_id, faces_digest=digest)):
+        return existing
     settings = EvaluateSettings(run=f"models:/{NAME}/{present.version}", data=data)
-    return job.alone(EVALUATE_WHOLE, settings, parent.id, what="the champion's test")
+    return job.run_single(EVALUATE_CHILD, settings, parent.id, name="the champion's evaluation")

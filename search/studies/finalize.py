@@ -6,6 +6,7 @@ What an interrupted command has begun already is not done again.
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,16 +17,19 @@ from pipeline.errors import TrainingError
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
-from search.jobs import EVALUATE_WHOLE, RUN_TRAINING, TRAIN_WHOLE, job
-from search.settings import SearchSettings
-from search.studies import champion, storage, summary, trial
+from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
+from search.studies import champion, storage, summary
+from search.studies.deadline import Deadline
+from search.studies.plan import Plan
 from search.studies.results import Finalist
 
-FINALISTS = 3
-"""Settings that are trained again: the best by one seed each is often not the best by its mean."""
+ROUNDS = (6, 3, 2)
+"""Settings that are trained on the first, the second and each further fresh seed."""
+OTHER_SECONDS = 20.0
+"""Seconds of the end of a study beside its trainings: evaluation, plots, registration."""
 
 
-def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
+def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
     """Confirm, choose, train, test and register, and draw the study; once for the same trials.
 
     Nothing is done while trials run elsewhere, which is so only after a `timeout`.
@@ -33,15 +37,15 @@ def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run
     Raises TrainingError if no trial has finished.
     """
     count = storage.count(study)
-    settled = count.settled
+    n_done = count.n_done
     if count.running:
         print(f"still running elsewhere: {count.running}; whoever finishes last ends the study")
         parent.leave()
         return
-    if study.user_attrs.get("ended_with") == settled:
-        print(f"the study {study.study_name} has its {settled} trials; see run {parent.id}")
+    if study.user_attrs.get("ended_with") == n_done:
+        print(f"the study {study.study_name} has its {n_done} trials; see run {parent.id}")
         return
-    if other := _claim(study, settled):
+    if other := _claim(study, n_done):
         print(
             f"the machine {other} ends the study {study.study_name}; see run {parent.id}. If it is "
             "gone, ask for one trial more"
@@ -49,102 +53,141 @@ def finish(study: optuna.Study, settings: SearchSettings, data: str, parent: Run
         parent.leave()
         return
     try:
-        _end(study, settings, data, parent)
+        _end(study, plan, parent, deadline)
     except BaseException:
         study.set_user_attr("ending", {})  # so that any machine may go on
         raise
-    study.set_user_attr("ended_with", settled)
+    study.set_user_attr("ended_with", n_done)
 
 
-def _end(study: optuna.Study, settings: SearchSettings, data: str, parent: Run) -> None:
+def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
     if not (best := finalists(study)):
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
-    summary.record_study(study, settings, parent)
-    print(f"confirming the best {len(best)} settings on {settings.confirm} seeds each")
-    confirmed = _confirm(study, settings, data, parent, best)
-    winner = choose(confirmed)
+    summary.record_study(study, plan, parent)
+    confirmed = _race(study, plan, parent, best, deadline)
+    winner = confirmed[0]
     run_id = _train(winner.settings, study, parent)
-    tested = _evaluate(run_id, study, data, parent)
-    verdict = champion.register(run_id, tested, data, parent)
-    parent.log_metrics({"best_val_accuracy": winner.mean} | queries.headline(tested))
+    tested = _evaluate(run_id, study, plan.data, parent)
+    verdict = champion.register(run_id, tested, plan.data, parent)
+    best_value = {f"best_val_{plan.settings.objective}": winner.mean}
+    parent.log_metrics(best_value | queries.test_accuracy(tested))
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
-    print(summary.record(study, settings, parent, confirmed, winner, tested, verdict))
+    print(summary.record(study, plan, parent, confirmed, tested, verdict))
 
 
-def _claim(study: optuna.Study, settled: int) -> str:
+def _claim(study: optuna.Study, n_done: int) -> str:
     """Say that this machine ends the study, unless another one did: returns that one's name.
 
     Among processes of one machine the lock sees to it.
     """
     here, claim = socket.gethostname(), study.user_attrs.get("ending", {})
-    if claim.get("settled") == settled and claim["host"] != here:
+    if claim.get("n_done") == n_done and claim["host"] != here:
         return claim["host"]
-    study.set_user_attr("ending", {"settled": settled, "host": here})
+    study.set_user_attr("ending", {"n_done": n_done, "host": here})
     time.sleep(1)  # of two machines that write at the same moment, the last one's name stays
     stays = study.user_attrs["ending"]["host"]
     return "" if stays == here else stays
 
 
-def finalists(study: optuna.Study, count: int = FINALISTS) -> list[FrozenTrial]:
-    """The finished trials with the best validation accuracy, each setting once, best first."""
+def finalists(study: optuna.Study, count: int = ROUNDS[0]) -> list[FrozenTrial]:
+    """The finished trials with the best values, each setting once, best first."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ranked = sorted(finished, key=lambda t: (-(t.value or 0.0), t.number))
+    ranked = sorted(finished, key=lambda t: (-_gain(study, t.value or 0.0), t.number))
     distinct = {tuple(sorted(t.params.items())): t for t in reversed(ranked)}
     return [t for t in ranked if t in distinct.values()][:count]
 
 
-def choose(confirmed: list[Finalist]) -> Finalist:
-    """The best by mean validation accuracy; of equals the one found first."""
-    return max(confirmed, key=lambda finalist: (finalist.mean, -finalist.trial.number))
+def ranked(study: optuna.Study, confirmed: Sequence[Finalist]) -> list[Finalist]:
+    """Finalists by the number of seeds that they were trained on, then by their mean, best first.
+
+    Those that left the race earlier come later. Of equals the one found first is first.
+    """
+    return sorted(
+        confirmed, key=lambda f: (-len(f.confirmed), -_gain(study, f.mean), f.trial.number)
+    )
 
 
-def _confirm(
+def _gain(study: optuna.Study, value: float) -> float:
+    """`value`, higher for better."""
+    return value if study.direction == optuna.study.StudyDirection.MAXIMIZE else -value
+
+
+def seconds_needed(study: optuna.Study, plan: Plan) -> float:
+    """Seconds without which no trial begins, by the longest of the trials so far.
+
+    They are for the trial, one round of confirmation, the winner's training and its evaluation.
+    """
+    if not plan.settings.timeout:
+        return 0.0
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    longest = max((t.duration.total_seconds() for t in finished if t.duration), default=0.0)
+    rounds = -(-min(ROUNDS[0], len(finished)) // plan.settings.workers)
+    return longest * (rounds + 2) + OTHER_SECONDS
+
+
+def _race(
     study: optuna.Study,
-    settings: SearchSettings,
-    data: str,
+    plan: Plan,
     parent: Run,
-    best: list[FrozenTrial],
+    best: Sequence[FrozenTrial],
+    deadline: Deadline,
 ) -> list[Finalist]:
-    """Train each of the best settings on seeds that no trial had."""
-    base = [trial.trial_settings(settings, data, t.params) for t in best]
-    seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm)
-    jobs = [
-        (t.number, replace(training, seed=seed))
-        for t, training in zip(best, base, strict=True)
-        for seed in seeds
-    ]
-    work = partial(_confirm_one, study, parent)
-    values = iter(job.side_by_side(settings.workers, work, jobs))
-    return [
-        Finalist(t, training, [next(values) for _ in seeds])
-        for t, training in zip(best, base, strict=True)
-    ]
+    """Train the best settings on fresh seeds, fewer on each; returns all finalists, ranked.
+
+    The best six by one seed each are often not the best by their means. A round that would take
+    the command beyond its deadline is left out.
+    """
+    settings = plan.settings
+    racing = [Finalist(t, plan.training(t.params), []) for t in best]
+    left: list[Finalist] = []
+    for number in range(settings.confirm):
+        count = ROUNDS[min(number, len(ROUNDS) - 1)]
+        left, racing = [*left, *racing[count:]], racing[:count]
+        longest = max(t.duration.total_seconds() if t.duration else 0.0 for t in best)
+        rounds = -(-len(racing) // settings.workers)
+        if number and deadline.is_over(reserve=longest * (rounds + 1) + OTHER_SECONDS):
+            print(f"no time to confirm on more than {number} of {settings.confirm} seeds")
+            break
+        seed = settings.seed + 1 + number
+        print(f"confirming the best {len(racing)} settings on seed {seed}")
+        jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
+        work = partial(_confirm_one, study, parent)
+        values = job.run_parallel(settings.workers, work, jobs)
+        racing = ranked(
+            study,
+            [
+                replace(f, confirmed=[*f.confirmed, value])
+                for f, value in zip(racing, values, strict=True)
+            ],
+        )
+    return ranked(study, [*racing, *left])
 
 
 def _confirm_one(
     study: optuna.Study, parent: Run, one: tuple[int, TrainSettings], stop: threading.Event
 ) -> float:
+    """The value of one setting on one fresh seed; the worst one if it could not be trained."""
     number, training = one
-    done = queries.on_record("confirm", training, study.user_attrs["digest"], parent.id)
-    if done:
-        return done.data.metrics["best_val_accuracy"]
+    metric = f"best_val_{training.monitor}"
+    if done := queries.finished_run("confirm", training, study.user_attrs["digest"], parent.id):
+        return done.data.metrics[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
-    outcome = job.run(RUN_TRAINING, training, parent.id, "confirm", tags, stop=stop)
+    outcome = job.run(TRAIN_TRIAL, training, parent.id, "confirm", tags, stop=stop)
     if outcome.kind == "failed":
         print(f"trial {number} with seed {training.seed} failed: {outcome.text}")
-        return 0.0
-    return job.returned(outcome, f"trial {number} with seed {training.seed}")
+        return 0.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1e9
+    return job.value_of(outcome, f"trial {number} with seed {training.seed}")
 
 
 def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
-    """The run of the winner's training, the only one of a study whose model is kept."""
+    """The run of the winner's training, the only one of a study whose model is saved."""
     # Trained alone, so with every core: the command in the summary does the same.
     winner = replace(winner, threads=0)
     digest = study.user_attrs["digest"]
-    if done := queries.on_record("train", winner, digest, parent.id):
+    if done := queries.finished_run("train", winner, digest, parent.id):
         return done.info.run_id
-    what = "the winner's training"
-    return job.alone(TRAIN_WHOLE, winner, parent.id, digest, what=what)
+    name = "the winner's training"
+    return job.run_single(TRAIN_CHILD, winner, parent.id, digest, name=name)
 
 
 def _evaluate(run_id: str, study: optuna.Study, data: str, parent: Run) -> str:
@@ -153,4 +196,4 @@ def _evaluate(run_id: str, study: optuna.Study, data: str, parent: Run) -> str:
     if done := queries.evaluation_of(run_id, dataset_digest=digest):
         return done
     test = EvaluateSettings(run=run_id, data=data)
-    return job.alone(EVALUATE_WHOLE, test, parent.id, what="the winner's evaluation")
+    return job.run_single(EVALUATE_CHILD, test, parent.id, name="the winner's evaluation")

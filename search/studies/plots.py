@@ -1,6 +1,6 @@
-"""Plots of a study and of the report's grid: plain tables in, one file out.
+"""Plots of a study and of the report's grid. Each function takes a table and writes one file.
 
-The tables of a study are those of `summary.trials_table`: a row a trial, its parameters under
+The table of a study is `summary.trials_table`: a row a trial, its parameters in the columns
 `param_<name>`.
 """
 
@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from pipeline.reports.plots import BLUE, DPI, GREY, ORANGE
 
 MARKERS = {"complete": (BLUE, "o"), "pruned": (ORANGE, "v"), "fail": (GREY, "x")}
-"""Colour and marker of a trial by its state; the marker tells them apart without colour too."""
+"""Colour and marker of a trial by its state; the marker is distinct without colour."""
 LOGARITHMIC = {"lr", "batch_size", "l2", "weight_decay", "width"}
 PARAM = "param_"
 
 
 def history(table: pd.DataFrame, file: Path) -> Path:
-    """Each trial's best validation accuracy, and the best of the finished ones so far."""
+    """Best validation accuracy by trial, and the best of the finished trials so far."""
     figure, axes = _figure(8, 4.2)
     _scatter(axes, table, table["number"])
     finished = table[table["state"] == "complete"]
@@ -49,7 +49,7 @@ def curves(
     table: pd.DataFrame, by_trial: Mapping[int, Mapping[int, float]], rungs: Sequence[int],
     file: Path,
 ) -> Path:  # fmt: skip
-    """Validation accuracy by epoch of each trial; `by_trial` maps its number to epoch to value."""
+    """Validation accuracy by epoch; `by_trial` maps a trial's number to {epoch: accuracy}."""
     figure, axes = _figure(8, 4.6)
     best = table.loc[table["state"] == "complete", "val_accuracy"].max()
     for row in table.itertuples():
@@ -63,7 +63,7 @@ def curves(
         axes.plot(epochs[-1], accuracies[-1], marker, color=color, ms=5)
     for state, (color, marker) in MARKERS.items():
         if count := int((table["state"] == state).sum()):
-            axes.plot([], [], marker, color=color, ls="-", label=f"{word(state)} ({count})")
+            axes.plot([], [], marker, color=color, ls="-", label=f"{state_name(state)} ({count})")
     for k, epoch in enumerate(rungs):
         label = "where trials are compared" if k == 0 else None
         axes.axvline(epoch, color=GREY, ls=":", lw=1, label=label)
@@ -75,7 +75,7 @@ def curves(
 
 
 def importance(shares: Mapping[str, float], trials: int, file: Path) -> Path:
-    """How much of the spread of validation accuracy each parameter explains; sums to 1."""
+    """Parameter importance: share of the variance of validation accuracy, summing to 1."""
     names = sorted(shares, key=lambda name: shares[name])
     figure, axes = _figure(8, 1.2 + 0.45 * len(names))
     axes.barh(names, [shares[name] for name in names], color=BLUE, height=0.6)
@@ -87,13 +87,13 @@ def importance(shares: Mapping[str, float], trials: int, file: Path) -> Path:
     axes.set_xlim(0, 1.12 * max(shares.values()))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel="share of the spread of validation accuracy")
-    axes.set_title(f"What mattered (fANOVA over {trials} finished trials)")
+    axes.set(xlabel="share of the variance of validation accuracy")
+    axes.set_title(f"Parameter importance (fANOVA over {trials} finished trials)")
     return _save(figure, file)
 
 
 def slices(table: pd.DataFrame, file: Path) -> Path:
-    """Best validation accuracy by each parameter, of the trials that did not fail."""
+    """Best validation accuracy by parameter value, without failed trials."""
     table = table[table["state"] != "fail"]
     names = _params(table)
     columns = min(len(names), 3)
@@ -121,7 +121,7 @@ def slices(table: pd.DataFrame, file: Path) -> Path:
 
 
 def parallel(table: pd.DataFrame, file: Path) -> Path:
-    """Each trial that did not fail as a line through its parameters to its accuracy."""
+    """Parallel coordinates of parameters and accuracy: a line a trial, without failed trials."""
     table = table[table["state"] != "fail"]
     names = [name for name in _params(table) if table[PARAM + name].notna().all()]
     figure, axes = _figure(1.9 * (len(names) + 1) + 1, 4.4)
@@ -150,7 +150,7 @@ def parallel(table: pd.DataFrame, file: Path) -> Path:
 
 
 def parallel_page(table: pd.DataFrame, file: Path) -> Path:
-    """The same for a browser: drag along an axis to choose trials, drag its name to move it."""
+    """Interactive parallel coordinates: drag along an axis to filter, drag its name to move it."""
     shown = table[table["state"] != "fail"]
     dimensions = [_dimension(shown[PARAM + name], name) for name in _params(shown)]
     dimensions = [dimension for dimension in dimensions if dimension]
@@ -164,11 +164,11 @@ def parallel_page(table: pd.DataFrame, file: Path) -> Path:
 
 
 def timeline(table: pd.DataFrame, file: Path) -> Path:
-    """When each worker trained which trial, in minutes from the first."""
-    begun = table.dropna(subset=["begin"])
-    workers = list(begun.sort_values("begin")["worker"].unique())[::-1]  # the first on top
+    """Timeline of the trials by worker, in minutes from the first."""
+    started = table.dropna(subset=["begin"])
+    workers = list(started.sort_values("begin")["worker"].unique())[::-1]  # the first on top
     figure, axes = _figure(9, 1.3 + 0.5 * len(workers))
-    for row in begun.itertuples():
+    for row in started.itertuples():
         color, _ = MARKERS[row.state]
         y = workers.index(row.worker)
         minutes = row.seconds / 60
@@ -178,8 +178,8 @@ def timeline(table: pd.DataFrame, file: Path) -> Path:
             fontsize=8, color="white",
         )  # fmt: skip
     for state, (color, _) in MARKERS.items():
-        if (begun["state"] == state).any():
-            axes.barh([0], [0], color=color, label=word(state))
+        if (started["state"] == state).any():
+            axes.barh([0], [0], color=color, label=state_name(state))
     axes.set_yticks(range(len(workers)), workers)
     axes.set(xlabel="minutes", title="Workers, and the trials that they trained")
     axes.grid(axis="y", visible=False)
@@ -187,16 +187,16 @@ def timeline(table: pd.DataFrame, file: Path) -> Path:
     return _save(figure, file)
 
 
-def report_vs_measured(table: pd.DataFrame, measured: str, file: Path) -> Path:
-    """The report's accuracy of each setting beside ours, both with 95 % intervals.
+def report_vs_measured(table: pd.DataFrame, legend: str, file: Path) -> Path:
+    """Test accuracy of each setting in the report and here, both with 95 % intervals.
 
-    `measured` says what ours is, since it may be of shortened trainings.
+    `legend` describes the trainings here, which may be shorter than the report's.
     """
     figure, axes = _figure(9, 1.4 + 0.42 * len(table))
     rows = np.arange(len(table))
     for prefix, color, shift, name in (
         ("report", GREY, -0.14, "the report"),
-        ("measured", BLUE, 0.14, measured),
+        ("measured", BLUE, 0.14, legend),
     ):
         value = table[prefix].to_numpy()
         below, above = value - table[f"{prefix}_low"], table[f"{prefix}_high"] - value
@@ -243,12 +243,12 @@ def _scatter(axes: Axes, table: pd.DataFrame, x: pd.Series) -> None:
         if chosen.any():
             axes.plot(
                 x[chosen], table["val_accuracy"][chosen], marker, color=color, alpha=0.85,
-                label=f"{word(state)} ({chosen.sum()})",
+                label=f"{state_name(state)} ({chosen.sum()})",
             )  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def word(state: str) -> str:
+def state_name(state: str) -> str:
     return {"complete": "finished", "fail": "failed"}.get(state, state)
 
 
@@ -257,7 +257,7 @@ def _params(table: pd.DataFrame) -> list[str]:
 
 
 def _heights(values: pd.Series, logarithmic: bool) -> tuple[NDArray[np.float64], dict[float, str]]:
-    """Values as heights in [0, 1], and the texts to write at some of them."""
+    """Values scaled to [0, 1], and the labels of an axis by their height."""
     if values.dtype.kind not in "iuf":
         words = sorted(values.unique())
         step = 1 / max(len(words) - 1, 1)
@@ -271,7 +271,7 @@ def _heights(values: pd.Series, logarithmic: bool) -> tuple[NDArray[np.float64],
 
 
 def _dimension(values: pd.Series, name: str) -> dict[str, object] | None:
-    """An axis of plotly's parallel coordinates; None where some trials lack the parameter."""
+    """An axis of plotly's parallel coordinates; None if some trials lack the parameter."""
     if values.isna().any():
         return None
     if values.dtype.kind not in "iuf":

@@ -1,18 +1,22 @@
 """Results of a study: the finalists, and the verdict on the winner."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import mean, stdev
 
 from optuna.trial import FrozenTrial
 
 from pipeline.settings import TrainSettings
 
+SIGNIFICANT_Z = 1.96
+"""Standard errors of a difference beyond which it is significant (two-sided, 5 %)."""
+
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial among the best, and the validation accuracy of its settings on fresh seeds.
+    """A trial among the best, and the objective of its settings on seeds that no trial had.
 
-    A seed on which they could not be trained counts 0: a winner is trained once more.
+    `confirmed` is worse than any value for a seed on which the training failed.
     """
 
     trial: FrozenTrial
@@ -23,6 +27,12 @@ class Finalist:
     def mean(self) -> float:
         return mean(self.confirmed)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of the trial in the search for each of its epochs; its cost."""
+        epochs = max(1, len(self.trial.intermediate_values))
+        return self.trial.duration.total_seconds() / epochs if self.trial.duration else 0.0
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -31,3 +41,33 @@ class Verdict:
     version: str
     alias: str
     reason: str
+
+
+def standard_error(finalists: Sequence[Finalist], faces: int) -> float:
+    """Standard error of one confirmed value: by seeds, or by `faces` if that is larger.
+
+    By seeds it is the pooled standard deviation. By faces it is that of a share of `faces`
+    validation faces; all finalists are judged on the same ones, so it errs on the safe side.
+    """
+    spreads = [stdev(f.confirmed) ** 2 for f in finalists if len(f.confirmed) > 1]
+    by_seed = mean(spreads) ** 0.5 if spreads else 0.0
+    share = min(max(mean(f.mean for f in finalists), 0.0), 1.0)
+    by_faces = (share * (1 - share) / faces) ** 0.5 if faces else 0.0
+    return max(by_seed, by_faces)
+
+
+def not_worse(finalists: Sequence[Finalist], best: Finalist, faces: int) -> list[Finalist]:
+    """The finalists that do not differ significantly from `best`, without it."""
+    error = standard_error(finalists, faces)
+    return [
+        other
+        for other in finalists
+        if other is not best
+        and abs(other.mean - best.mean)
+        < SIGNIFICANT_Z * error * (1 / len(other.confirmed) + 1 / len(best.confirmed)) ** 0.5
+    ]
+
+
+def shown(value: float, objective: str) -> str:
+    """A value of the objective for a person: a percentage, or a loss."""
+    return f"{value:.4f}" if objective == "loss" else f"{value:.1%}"

@@ -20,28 +20,25 @@ from pipeline.errors import InputError
 from pipeline.runs import params, process, tracking
 
 HEARTBEAT = 10
-"""Seconds between two signs of life of a running trial."""
+"""Seconds between two heartbeats of a running trial."""
 GRACE = 60
-"""Seconds without one after which a trial on another machine counts as dead."""
+"""Seconds without a heartbeat after which a trial on another machine counts as dead."""
 RETRIES = 3
-"""How often a trial is tried again whose process was killed: its settings may be the cause."""
+"""Maximum retries of a trial whose process was killed, since its settings may be the cause."""
 SQLITE = "sqlite:///"
 SQLITE_PATIENCE = 60
-"""Seconds that a writer waits for others; sqlite's own 5 are short for many workers."""
+"""Seconds that a writer waits for a lock; sqlite's default of 5 is too short for many workers."""
 
-
-# We beat ourselves, in the loop that listens to the trial, instead of by Study.optimize.
+# Heartbeats are recorded by `job.run`, not by Study.optimize as Optuna expects.
 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
-
-
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 def lock(url: str, purpose: str = "") -> FileLock:
-    """What the processes of this host do one after another: making the study, taking a trial.
+    """Lock between processes of this host, for creating a study and taking a trial.
 
-    Optuna 5.0 fails where two processes make a database at once. Beside an sqlite file, so that
-    whoever opens the file finds the lock; for a server, in the temporary folder of this host.
+    Optuna 5.0 fails if two processes create a database at the same time. The lock file is beside an
+    sqlite file, where all its users find it, or for a server in this host's temporary folder.
     """
     if url.startswith(SQLITE):
         return FileLock(f"{url.removeprefix(SQLITE)}{purpose}.lock")
@@ -50,7 +47,10 @@ def lock(url: str, purpose: str = "") -> FileLock:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Optuna's database, made if there is none; hold the lock. Raises InputError."""
+    """Open Optuna's database, created if there is none. Raises InputError.
+
+    The caller holds `lock`.
+    """
     options = {"connect_args": {"timeout": SQLITE_PATIENCE}} if url.startswith(SQLITE) else {}
     try:
         return RDBStorage(
@@ -61,60 +61,73 @@ def open_storage(url: str) -> RDBStorage:
             heartbeat_stale_trial_callback=_on_stale,
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        raise no_answer(url, error) from error
+        raise unreachable(url, error) from error
 
 
-def no_answer(url: str, error: Exception) -> InputError:
-    """What to raise where the database can't be opened, or is lost later."""
+def unreachable(url: str, error: Exception) -> InputError:
+    """InputError for a database that can't be opened, or is lost later."""
     reason = " ".join(str(error.__cause__ or error).split())[:150]
     return InputError(f"storage={params.without_password(url)}: can't be used ({reason})")
 
 
 @dataclass(frozen=True)
 class Count:
-    """Trials of a study: `settled` have ended for good, `running` are under way."""
+    """Numbers of trials of a study: done (finished and not to be retried) and running."""
 
-    settled: int
+    n_done: int
     running: int
 
 
 def count(study: optuna.Study) -> Count:
-    """A failed trial that was put up again does not count: its successor does."""
+    """Count the trials of a study; of a trial and its retries only the last counts."""
     trials = study.get_trials(deepcopy=False)
     retried = {number for trial in trials for number in retry_history(trial)}
-    settled = [t for t in trials if t.state.is_finished() and t.number not in retried]
+    done = [t for t in trials if t.state.is_finished() and t.number not in retried]
     running = [t for t in trials if t.state == TrialState.RUNNING]
-    return Count(len(settled), len(running))
+    return Count(len(done), len(running))
+
+
+def ended_early(study: optuna.Study, target: float | None, stop_after: int) -> bool:
+    """Whether `target` was reached, or `stop_after` trials (0: off) brought no better best."""
+    sign = 1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+    if not finished:
+        return False
+    best = max(finished, key=lambda t: (sign * (t.value or 0.0), -t.number))
+    reached = target is not None and sign * (best.value or 0.0) >= sign * target
+    since = sum(t.number > best.number and t.state != TrialState.FAIL for t in trials)
+    return reached or 0 < stop_after <= since
 
 
 def retry_history(trial: FrozenTrial) -> list[int]:
-    """Numbers of the killed trials that this one repeats."""
+    """Numbers of the trials that this one retries."""
     return RetryHeartbeatStaleTrialCallback.retry_history(trial)
 
 
-def heartbeat(storage: RDBStorage, trial: optuna.Trial) -> Callable[[], None]:
-    """A function that gives a sign of life for `trial`, at most every `HEARTBEAT` seconds."""
+def make_heartbeat(storage: RDBStorage, trial: optuna.Trial) -> Callable[[], None]:
+    """A function that records a heartbeat of `trial`, at most every `HEARTBEAT` seconds."""
     last = -float(HEARTBEAT)
 
-    def beat() -> None:
+    def heartbeat() -> None:
         nonlocal last
         if time.monotonic() - last >= HEARTBEAT:
             last = time.monotonic()
             storage.record_heartbeat(trial._trial_id)
 
-    beat()
-    return beat
+    heartbeat()
+    return heartbeat
 
 
 def fail_dead_trials(study: optuna.Study) -> None:
-    """Fail the running trials whose process is gone, and put them up to be tried again.
+    """Fail and retry the running trials whose process is gone. The caller holds `lock`.
 
-    One of this host is noticed at once, one of another host by its heartbeat. Hold the lock.
+    A dead process of this host is detected at once, one of another host by its heartbeat.
     """
     long_ago = datetime.now() - timedelta(seconds=GRACE)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         trainer = trial.user_attrs.get("process", "")
-        # One that was killed before it could even say who trains it has no heartbeat to miss.
+        # A trial whose worker was killed before it set `process` has no heartbeat either.
         nameless = not trainer and trial.datetime_start and trial.datetime_start < long_ago
         if nameless or process.is_gone(trainer):
             fail_and_retry(study, trial.number, "its process was killed")
@@ -124,35 +137,35 @@ def fail_dead_trials(study: optuna.Study) -> None:
 def fail_and_retry(
     study: optuna.Study, number: int, error: str, *, was_killed: bool = True
 ) -> None:
-    """Fail a trial that could not end by itself, and put its settings up again.
+    """Fail a trial that could not end by itself, and enqueue its settings again.
 
-    After more kills than `RETRIES` they are given up; other interruptions don't count.
+    After more kills than `RETRIES` they are not retried; other interruptions don't count.
     """
     try:
         study.tell(number, state=TrialState.FAIL)
     except (ValueError, UpdateFinishedTrialError):
-        return  # another process was faster
+        return  # another process has failed it
     trial = next(t for t in study.get_trials() if t.number == number)
     _end_run(trial, error)
     _retry(study, trial, was_killed=was_killed)
 
 
 def _on_stale(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Optuna calls this for a trial that it has failed for want of heartbeats."""
-    _end_run(trial, "its process gave no sign of life")
+    """Optuna's callback for a trial that it has failed because of missing heartbeats."""
+    _end_run(trial, "its process sent no heartbeat")
     _retry(study, trial, was_killed=True)
 
 
 def _end_run(trial: FrozenTrial, error: str) -> None:
     if "run" in trial.user_attrs:
-        tracking.end_for_another(trial.user_attrs["run"], "FAILED", error)
+        tracking.end_if_running(trial.user_attrs["run"], "FAILED", error)
 
 
 def _retry(study: optuna.Study, trial: FrozenTrial, *, was_killed: bool) -> None:
     kills = trial.user_attrs.get("kills", 0) + was_killed
     if kills > RETRIES:
         return
-    # Process, run and error are those of the trial that failed, and so are the rungs of the pruner.
+    # A retry starts without the failed trial's process, run, error and pruner rungs.
     trial.user_attrs = {"kills": kills}
     trial.system_attrs = {
         name: value

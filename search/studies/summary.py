@@ -16,18 +16,18 @@ from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods.samplers import rungs
-from search.methods.space import most_small_epochs
 from search.settings import SearchSettings
 from search.studies import plots
-from search.studies.results import Finalist, Verdict
+from search.studies.plan import Plan
+from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.storage import retry_history
 
-FEWEST = 4
-"""Finished trials below which nothing is said about what mattered."""
+MIN_TRIALS = 4
+"""Finished trials that are needed to estimate parameter importance."""
 
 
 def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """A row for each trial that has ended; `val_accuracy` is the best of its epochs."""
+    """Table of the trials that have ended, a row each; `val_accuracy` is the best of the epochs."""
     ended = [trial for trial in trials if trial.state.is_finished()]
     starts = [trial.datetime_start for trial in ended if trial.datetime_start]
     first = min(starts) if starts else None
@@ -51,14 +51,14 @@ def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def record_study(study: optuna.Study, settings: SearchSettings, parent: Run) -> None:
+def record_study(study: optuna.Study, plan: Plan, parent: Run) -> None:
     """Log trials.csv and the pictures of the trials so far."""
     trials = study.get_trials(deepcopy=False)
     table = trials_table(trials)
     parent.log_text(table.to_csv(index=False), "trials.csv")
     curves = {trial.number: trial.intermediate_values for trial in trials}
-    judged = settings.pruner == "halving"
-    marks = rungs(settings.epochs, most_small_epochs(settings)) if judged else []
+    settings = plan.settings
+    marks = rungs(settings.epochs, plan.max_small_epochs) if settings.pruner == "halving" else []
     shares = importance(study)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -74,28 +74,33 @@ def record_study(study: optuna.Study, settings: SearchSettings, parent: Run) -> 
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Shares of the spread of validation accuracy; empty if too few trials finished to tell."""
+    """Share of the variance of validation accuracy by parameter (fANOVA; Hutter et al. 2014).
+
+    Empty if too few trials have finished, or if all have the same accuracy.
+    """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(finished) < FEWEST or len({trial.value for trial in finished}) == 1:
+    if len(finished) < MIN_TRIALS or len({trial.value for trial in finished}) == 1:
         return {}
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
 def record(
     study: optuna.Study,
-    settings: SearchSettings,
+    plan: Plan,
     parent: Run,
     confirmed: Sequence[Finalist],
-    winner: Finalist,
     tested: str,
     verdict: Verdict,
 ) -> str:
-    """Log summary.md and return it."""
+    """Log summary.md and return it; `confirmed` are the finalists, ranked."""
+    settings, winner = plan.settings, confirmed[0]
+    name = settings.objective
     table = trials_table(study.get_trials(deepcopy=False))
-    m = queries.headline(tested)
+    m = queries.test_accuracy(tested)
     finalists = "\n".join(
-        f"| {f.trial.number} | {f.mean:.1%} | {', '.join(f'{v:.1%}' for v in f.confirmed)} "
-        f"| {f.trial.value:.1%} | {_words(f.trial.params)} |"
+        f"| {f.trial.number} | {shown(f.mean, name)} "
+        f"| {', '.join(shown(v, name) for v in f.confirmed)} "
+        f"| {shown(f.trial.value or 0.0, name)} | {_params_text(f.trial.params)} |"
         for f in confirmed
     )
     text = f"""# Study {study.study_name}
@@ -104,24 +109,27 @@ Best settings, trial {winner.trial.number}:
 
     {train_command(winner.settings)}
 
-Validation accuracy {winner.mean:.1%}, mean of {len(winner.confirmed)} seeds that the search had not
-used. Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1%} to
+Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
+had not used. {_uncertainty(study, confirmed)}
+
+Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1%} to
 {m["test_accuracy_high"]:.1%}), measured once, after the choice. Registered as version
 {verdict.version} of the model `emotion`, alias `{verdict.alias}`. {verdict.reason}
 
-## The best, on fresh seeds
+## The best settings on new seeds
 
 | trial | mean | each seed | in the search | settings |
 |---|---|---|---|---|
 {finalists}
 
-The value in the search is the best of many, so it flatters. The mean over fresh seeds does so less.
+The value in the search is the best of many and therefore optimistic; the mean over new seeds is
+less so.
 
-## What mattered
+## Parameter importance
 
-{_what_mattered(importance(study))}
+{_importance_text(importance(study))}
 
-## What it cost
+## Cost
 
 {cost(table, settings, parent)}
 """
@@ -129,8 +137,23 @@ The value in the search is the best of many, so it flatters. The mean over fresh
     return text
 
 
+def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
+    """A sentence on the finalists that are not significantly worse, and the cheapest of them."""
+    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0)
+    others = not_worse(confirmed, winner, faces)
+    if not others:
+        return "The other finalists are significantly worse."
+    numbers = ", ".join(str(other.trial.number) for other in others)
+    cheapest = min([winner, *others], key=lambda f: f.seconds)
+    saved = winner.seconds / cheapest.seconds if cheapest.seconds else 1.0
+    cheaper = ""
+    if cheapest is not winner and saved > 1.1:
+        cheaper = f" Trial {cheapest.trial.number} is {saved:.1f} times as fast to train."
+    return f"It does not differ significantly from trial {numbers}.{cheaper}"
+
+
 def train_command(settings: TrainSettings) -> str:
-    """The command that trains with these settings; defaults are left out."""
+    """Command line that trains with these settings, without defaults."""
     defaults = asdict(recipe(TrainSettings, settings.network)) | {
         "network": TrainSettings().network
     }
@@ -142,45 +165,46 @@ def train_command(settings: TrainSettings) -> str:
     return " ".join(["mlflow run . -e train", *given])
 
 
-def _what_mattered(shares: Mapping[str, float]) -> str:
+def _importance_text(shares: Mapping[str, float]) -> str:
     if not shares:
-        return "Too few trials finished, or all alike, to say what mattered."
+        return "Too few trials have finished, or all with the same accuracy, for an estimate."
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     lines = [f"- {name}: {share:.0%}" for name, share in ranked]
-    return "Share of the spread of validation accuracy over the finished trials (fANOVA):\n\n" + (
+    return "Share of the variance of validation accuracy over finished trials (fANOVA):\n\n" + (
         "\n".join(lines)
     )
 
 
 def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
-    """Epochs and hours of the trials, what the record took, and the report's whole grid."""
+    """Epochs and hours of the trials, the time for recording, and a comparison with the grid."""
     epochs, hours = int(table["epochs"].sum()), table["seconds"].sum() / 3600
     states = table["state"].value_counts()
-    counts = ", ".join(f"{n} {plots.word(state)}" for state, n in states.items())
-    whole = sum(point["epochs"] for point in report_grid.points("all", settings.epochs))
+    counts = ", ".join(f"{n} {plots.state_name(state)}" for state, n in states.items())
+    grid_epochs = sum(point["epochs"] for point in report_grid.points("all", settings.epochs))
     ended = table[table["state"] != "fail"]
-    asked = int(ended[f"{plots.PARAM}epochs"].sum())
+    column = f"{plots.PARAM}epochs"
+    planned = int(ended[column].sum()) if column in ended else settings.epochs * len(ended)
     return (
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
-        f"Those that did not fail asked for {asked:,}; ending early saved "
-        f"{1 - ended['epochs'].sum() / asked:.0%} of them. "
-        f"The report's 13 settings at this length take {whole:,} epochs "
-        f"({epochs / whole:.2f} times as many were spent). Putting epochs on record, and asking "
-        f"the pruner, took {_recording(parent):.1%} of the trials' time."
+        f"Those that did not fail asked for {planned:,}; ending early saved "
+        f"{1 - ended['epochs'].sum() / planned:.0%} of them. "
+        f"The report's 13 settings at this length take {grid_epochs:,} epochs "
+        f"({epochs / grid_epochs:.2f} times as many were spent). Recording the epochs and "
+        f"calling the pruner took {_recording_share(parent):.1%} of the trials' time."
     )
 
 
-def _recording(parent: Run) -> float:
-    """Share of the time of a study's ended trials that their record took."""
+def _recording_share(parent: Run) -> float:
+    """Share of the time of a study's ended trials that was spent on recording."""
     trials = queries.search(f"tags.step = 'trial' and tags.mlflow.parentRunId = '{parent.id}'")
-    told = [t for t in trials if t.info.end_time and "recording_seconds" in t.data.metrics]
-    seconds = sum(t.info.end_time - t.info.start_time for t in told) / 1000
-    recording = sum(t.data.metrics["recording_seconds"] for t in told)
+    ended = [t for t in trials if t.info.end_time and "recording_seconds" in t.data.metrics]
+    seconds = sum(t.info.end_time - t.info.start_time for t in ended) / 1000
+    recording = sum(t.data.metrics["recording_seconds"] for t in ended)
     return recording / seconds if seconds else 0.0
 
 
 def _worker(trial: FrozenTrial) -> str | None:
-    """host, process and number of a worker, as host:pid/number."""
+    """Name of a trial's worker, host:pid/number."""
     attrs = trial.user_attrs
     if "process" not in attrs:
         return None
@@ -188,7 +212,7 @@ def _worker(trial: FrozenTrial) -> str | None:
     return f"{host}:{pid}/{attrs.get('worker', 0)}"
 
 
-def _words(params: Mapping[str, object]) -> str:
+def _params_text(params: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {_text(value)}" for name, value in params.items())
 
 

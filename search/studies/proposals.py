@@ -1,0 +1,80 @@
+"""Proposals of a study: the first points, then the sampler's, none beyond the limits of size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from pipeline.errors import InputError
+from pipeline.settings import NetworkSettings
+from search.jobs import MEASURE, job
+from search.methods.samplers import make_sampler, sampler_seed
+from search.methods.space import Point
+from search.studies.plan import Plan
+
+MOST_DRAWS = 200
+"""Proposals that may be too large before the study gives up."""
+
+
+def enqueue(study: optuna.Study, plan: Plan) -> None:
+    """Make the next ask of `study` a first point that was not tried, or set its sampler.
+
+    One at a time: Optuna takes waiting trials in their order, and a repeat must not wait behind
+    points for which the study may have no trials left.
+    """
+    settings = plan.settings
+    trials = study.get_trials(deepcopy=False)
+    tried = [trial.system_attrs.get("fixed_params") for trial in trials]
+    first = plan.first_points()
+    for point in first:
+        if point not in tried and fits(point, plan):
+            study.enqueue_trial(point)
+            return
+    seed = sampler_seed(settings.seed, len(trials))
+    start = first[0] if first else {}
+    study.sampler = make_sampler(settings.sampler, seed, start)
+    if settings.max_parameters or settings.max_multiply_adds:
+        study.enqueue_trial(_fitting(study, plan, start))
+
+
+def _fitting(study: optuna.Study, plan: Plan, start: Mapping[str, Any]) -> Point:
+    """A proposal within the limits, drawn on a copy of the study, so that others cost no trial."""
+    settings = plan.settings
+    copy = optuna.create_study(direction=study.direction)
+    copy.add_trials([trial for trial in study.get_trials() if trial.state.is_finished()])
+    for draw in range(MOST_DRAWS):
+        seed = sampler_seed(settings.seed, len(copy.get_trials(deepcopy=False)))
+        copy.sampler = make_sampler(settings.sampler, seed + draw, start)
+        asked = copy.ask()
+        point = plan.space.suggest(asked)
+        if fits(point, plan):
+            return point
+        copy.tell(asked, state=TrialState.FAIL)
+    raise InputError(
+        f"max_parameters={settings.max_parameters} max_multiply_adds={settings.max_multiply_adds}: "
+        f"none of {MOST_DRAWS} proposals is that small; raise them, or vary width to smaller values"
+    )
+
+
+def fits(point: Point, plan: Plan) -> bool:
+    """Whether the network of `point` is within `max_parameters` and `max_multiply_adds`."""
+    settings = plan.settings
+    if not settings.max_parameters and not settings.max_multiply_adds:
+        return True
+    size = cost(point, plan)
+    return (size["parameters"] <= (settings.max_parameters or float("inf"))) and size[
+        "multiply_adds"
+    ] <= (settings.max_multiply_adds or float("inf"))
+
+
+_costs: dict[tuple[Any, ...], dict[str, int]] = {}
+
+
+def cost(point: Point, plan: Plan) -> dict[str, int]:
+    """Parameters, and multiply-adds a face, of the network that `point` trains; built once each."""
+    training = plan.training(point)
+    key = tuple(getattr(training, name) for name in NetworkSettings.fields())
+    if key not in _costs:
+        _costs[key] = job.run_single(MEASURE, training, name="measuring a network's size")
+    return _costs[key]
