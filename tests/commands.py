@@ -99,7 +99,7 @@ def until(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + LIMIT
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+        time.sleep(0.2)
     return found
 
 

@@ -46,6 +46,7 @@ def once(folder: Path, make: Callable[[Path], None]) -> Path:
     made = folder / ".made"
     with FileLock(f"{folder}.lock"):
         if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
             folder.mkdir()
             make(folder)
             made.touch()

@@ -374,18 +374,18 @@ def stop_after_an_epoch(settings: TrainSettings) -> str:
 def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
-    stopped = stop_after_an_epoch(quick(data, epochs=30, patience=0))
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0))
     save(assemble(faces, source="drawn", policy="report", seed=1), store / "split otherwise")
     with pytest.raises(InputError, match=f"resume={stopped}: the dataset has changed"):
         train(TrainSettings(resume=stopped, data=str(store / "split otherwise")))
 
     # As a row of the grid, or a study's winner, is resumed.
     elsewhere = Path(data).rename(store / "elsewhere")
-    same = quick(str(elsewhere), epochs=30, patience=0)
+    same = quick(str(elsewhere), epochs=12, patience=0)
     with tracking.record("grid", GridSettings()) as parent:
         resumed = train_child(lambda message: None, same, parent.id, dataset.digest)
     assert get(resumed).data.params["resume"] == stopped
-    assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 30
+    assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 12
     again_elsewhere = elsewhere.rename(store / "again elsewhere")
     tested = get(evaluate(EvaluateSettings(resumed, data=str(again_elsewhere))))
     assert "test_accuracy_unseen" in tested.data.metrics
@@ -425,7 +425,7 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     data: str, capsys: pytest.CaptureFixture[str], store: Path
 ) -> None:
     file = store / "o'brien's network.keras"
-    start = quick(data, epochs=30, patience=0, init_from=str(file))
+    start = quick(data, epochs=12, patience=0, init_from=str(file))
     build(start, precision="float32").save(file)
     stopped = stop_after_an_epoch(start)
     file.unlink()
@@ -439,7 +439,7 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = stop_after_an_epoch(quick(data, epochs=30, patience=0, max_train_faces=50))
+    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, max_train_faces=50))
     for typed in ({}, {"max_train_faces": "50"}):
         made = MlflowClient().create_run("0").info.run_id
         recorded = {
@@ -478,10 +478,12 @@ def test_a_device_that_computes_wrong_numbers_stops_a_training_before_it_begins(
     assert "train_loss" not in run.data.metrics
 
 
-def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
+def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(
+    data: str, dataset: Dataset
+) -> None:
     typed = replace(recipe(TrainSettings, "compact"), data=data, width=0.1, epochs=1)
     with tracking.record("train", replace(typed, lr=0.002)) as run:
-        run.tag(dataset=data)
+        run.tag(dataset=data, dataset_digest=dataset.digest)
     run_id = run.id
     MlflowClient().set_terminated(run_id, "KILLED")
     queries.CHECKPOINTS.mkdir()
@@ -490,9 +492,9 @@ def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str
         train(replace(typed, resume=run_id))
 
 
-def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
+def test_resume_refuses_other_settings_and_finished_runs(data: str, dataset: Dataset) -> None:
     with tracking.record("train", quick(data, epochs=1)) as run:
-        run.tag(dataset=data)
+        run.tag(dataset=data, dataset_digest=dataset.digest)
     queries.CHECKPOINTS.mkdir()
     finished = run.id
     with pytest.raises(InputError, match="this run has finished"):

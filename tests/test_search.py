@@ -152,8 +152,9 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     # The dataset may have another address now.
     moved = Path(data).rename(f"{data} moved")
     start_study(data=moved, trials=2, **LONG)
-    until(lambda: storage.count(stored_study()) == storage.Count(n_done=2, running=0))
-    finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
+    continued = stored_study()
+    until(lambda: storage.count(continued) == storage.Count(n_done=2, running=0))
+    finished = continued.get_trials(states=(TrialState.COMPLETE,))
     assert sorted((t.params for t in finished), key=lambda p: p["lr"]) == by_lr[0]
 
 

@@ -72,9 +72,12 @@ def test_another_seed_gives_other_weights(dataset: Dataset, plain: TrainResult) 
     "recipe",
     [
         {},
-        # EMA, a schedule, every augmentation, an image size that grows after epoch 2.
-        {"network": "compact", "width": 0.1, "optimizer": "momentum", "mixup": 0.2, "cutout": 12,
-         "image_size": 24, "epochs": 4},
+        # EMA, a schedule, all augmentations, progressive resizing after epoch 2.
+        pytest.param(
+            {"network": "compact", "width": 0.1, "optimizer": "momentum", "mixup": 0.2,
+             "cutout": 12, "image_size": 24, "epochs": 4},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["tiny", "compact"],
 )  # fmt: skip
@@ -203,6 +206,7 @@ def test_epochs_at_a_reduced_image_size_do_not_cost_patience() -> None:
     assert ended[0] == 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_moves_the_weights(dataset: Dataset, optimizer: str) -> None:
     fitted = fit(dataset, epochs=1, optimizer=optimizer)
