@@ -5,10 +5,11 @@ runs the three in sequence.
 """
 
 import os
+import warnings
 
 from pipeline.quiet import hush
 
-# TensorFlow's own start-up messages: device.py says what they say, in one line on the run. With
+# No start-up messages of TensorFlow: the run's tags describe the device (training/device.py). At
 # another level, such as 0, all of them are shown.
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     hush()
@@ -16,4 +17,6 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 # later, and without them trains at less than half the speed (DECISIONS.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Keras asks JAX for the 64 bits of its counters, and gets 32, which are enough.
+warnings.filterwarnings("ignore", "Explicitly requested dtype int64", UserWarning)
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

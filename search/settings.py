@@ -128,6 +128,12 @@ class SearchSettings(Settings):
         Literal["accuracy", "macro_f1", "balanced_accuracy", "loss"],
         Setting("Metric of the validation split that is searched for, by its best epoch."),
     ] = "accuracy"
+    cost: Annotated[
+        Literal["none", "multiply_adds", "parameters"],
+        Setting(
+            "Second objective, to be low: the search is for the front of the objective against it."
+        ),
+    ] = "none"
     max_parameters: Annotated[
         int, Setting("Most parameters of a network that is tried; 0 is no limit.", low=0)
     ] = 0

@@ -10,12 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.data import VALIDATION
+from pipeline.data import TRAIN, VALIDATION
 from pipeline.data.batches import TrainBatches
 from pipeline.data.dataset import Dataset
 from pipeline.errors import TrainingError
 from pipeline.networks import files
+from pipeline.networks.batch_norm import recalibrate
 from pipeline.networks.build import build
+from pipeline.networks.layers import set_momentum
 from pipeline.registry import LOSSES, OPTIMIZERS
 from pipeline.runs import signals
 from pipeline.settings import TrainSettings, recipe
@@ -336,6 +338,29 @@ def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset, last: T
         assert epoch["train_loss"] == without["train_loss"]
         assert epoch["val_loss"] != without["val_loss"]
     assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
+
+
+@pytest.mark.parametrize(
+    ("steps", "momentum"), [(2, 0.9), (19, 0.9), (40, 0.95), (200, 0.99), (454, 0.99)]
+)
+def test_moving_statistics_are_those_of_half_an_epoch(steps: int, momentum: float) -> None:
+    model = build(TrainSettings(width=0.05), precision="float32", to_train=True)
+    set_momentum(model, steps)
+    layers = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert [x.momentum for x in layers] == pytest.approx([momentum] * 7)
+
+
+def test_a_training_on_few_faces_is_validated_by_statistics_of_its_present_weights(
+    dataset: Dataset,
+) -> None:
+    """32 steps in all: Keras' momentum of 0.99 would leave the statistics near where they began."""
+    options = {"width": 0.1, "epochs": 8, "lr": 1e-4, "keep_epoch": "last", "patience": 0}
+    model = fit(dataset, **options).model
+    assert model is not None
+    trained = files.get_state(model.non_trainable_weights)
+    recalibrate(model, dataset.part(TRAIN)[0], "none")
+    measured = files.get_state(model.non_trainable_weights)
+    assert trained[0] == pytest.approx(measured[0], rel=0.1, abs=0.01)
 
 
 @pytest.mark.parametrize(

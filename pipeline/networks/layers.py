@@ -14,6 +14,18 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(width * channels))
 
 
+def set_momentum(model: keras.Model, steps: int) -> None:
+    """Set batch normalisation's momentum to 1 - 2 / `steps` an epoch, between 0.9 and 0.99.
+
+    The moving statistics are then those of the last half epoch. Keras' own 0.99 is that of 100
+    steps: half an epoch or less of FER2013, but several epochs where faces are few, whose
+    validation would use the statistics of outdated weights (docs/lab/sample.md).
+    """
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = min(max(0.9, 1 - 2 / steps), 0.99)
+
+
 class FusedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation that trains with TensorFlow's fused operation instead of a dozen."""
 

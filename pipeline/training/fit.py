@@ -22,6 +22,7 @@ from pipeline.errors import TrainingError
 from pipeline.networks import files
 from pipeline.networks.batch_norm import recalibrate
 from pipeline.networks.build import build
+from pipeline.networks.layers import set_momentum
 from pipeline.networks.tta import with_tta
 from pipeline.runs import signals
 from pipeline.settings import Hyperparameters, TrainSettings
@@ -114,7 +115,7 @@ class _Training:
         keras.utils.set_random_seed(settings.seed)
         train = TrainBatches(self.dataset, settings)
         validation = Batches(self.dataset, VALIDATION, files.PREDICT_BATCH)
-        model = self._compiled(steps=settings.epochs * len(train))
+        model = self._compiled(steps_per_epoch=len(train))
         self.variables = [*model.variables, *model.optimizer.variables]
         if self.checkpoint and self.checkpoint.exists():
             checkpoints.load(self.checkpoint, self.variables, state)
@@ -137,12 +138,14 @@ class _Training:
             # With an EMA, Keras' `fit` ends by putting the average in the place of the weights.
             files.set_state(model.trainable_variables, epoch_end.trained)
 
-    def _compiled(self, steps: int) -> keras.Model:
+    def _compiled(self, steps_per_epoch: int) -> keras.Model:
         model = build(self.settings, precision=self.precision, to_train=True)
+        if not self.settings.recalibrate_bn:
+            set_momentum(model, steps_per_epoch)
         if self.initial is not None:
             files.copy_weights(model, self.initial, str(self.settings.init_from))
         model.compile(
-            optimizer=make_optimizer(self.settings, steps),
+            optimizer=make_optimizer(self.settings, self.settings.epochs * steps_per_epoch),
             loss=make_loss(self.settings),
             metrics=[
                 keras.metrics.CategoricalAccuracy(name="accuracy"),

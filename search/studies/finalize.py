@@ -18,13 +18,15 @@ from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
-from search.studies import champion, storage, summary
+from search.studies import champion, front, storage, summary
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan
 from search.studies.results import Finalist
 
 ROUNDS = (6, 3, 2)
 """Settings that are trained on the first, the second and each further fresh seed."""
+FRONT_POINTS = 3
+"""Points of the front that are trained on every fresh seed."""
 OTHER_SECONDS = 20.0
 """Seconds of the end of a study beside its trainings: evaluation, plots, registration."""
 
@@ -61,7 +63,11 @@ def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> 
 
 
 def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
-    if not (best := finalists(study)):
+    if plan.settings.cost != "none":
+        best = front.spread(front.pareto(study), FRONT_POINTS)
+    else:
+        best = finalists(study)
+    if not best:
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
     summary.record_study(study, plan, parent)
     confirmed = _race(study, plan, parent, best, deadline)
@@ -141,7 +147,7 @@ def _race(
     racing = [Finalist(t, plan.training(t.params), []) for t in best]
     left: list[Finalist] = []
     for number in range(settings.confirm):
-        count = ROUNDS[min(number, len(ROUNDS) - 1)]
+        count = FRONT_POINTS if settings.cost != "none" else ROUNDS[min(number, len(ROUNDS) - 1)]
         left, racing = [*left, *racing[count:]], racing[:count]
         longest = max(t.duration.total_seconds() if t.duration else 0.0 for t in best)
         rounds = -(-len(racing) // settings.workers)

@@ -11,6 +11,7 @@ from pipeline.settings import NetworkSettings
 from search.jobs import MEASURE, job
 from search.methods.samplers import make_sampler, sampler_seed
 from search.methods.space import Point
+from search.studies import front
 from search.studies.plan import Plan
 
 MOST_DRAWS = 200
@@ -34,18 +35,20 @@ def enqueue(study: optuna.Study, plan: Plan) -> None:
     seed = sampler_seed(settings.seed, len(trials))
     start = first[0] if first else {}
     study.sampler = make_sampler(settings.sampler, seed, start)
-    if settings.max_parameters or settings.max_multiply_adds:
-        study.enqueue_trial(_fitting(study, plan, start))
+    if settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds:
+        study.enqueue_trial(_fitting(study, plan, start, seed))
 
 
-def _fitting(study: optuna.Study, plan: Plan, start: Mapping[str, Any]) -> Point:
+def _fitting(study: optuna.Study, plan: Plan, start: Mapping[str, Any], seed: int) -> Point:
     """A proposal within the limits, drawn on a copy of the study, so that others cost no trial."""
     settings = plan.settings
-    copy = optuna.create_study(direction=study.direction)
-    copy.add_trials([trial for trial in study.get_trials() if trial.state.is_finished()])
+    if settings.cost != "none":
+        copy = front.scalarised(study, seed)
+    else:
+        copy = optuna.create_study(direction=study.direction)
+        copy.add_trials([trial for trial in study.get_trials() if trial.state.is_finished()])
     for draw in range(MOST_DRAWS):
-        seed = sampler_seed(settings.seed, len(copy.get_trials(deepcopy=False)))
-        copy.sampler = make_sampler(settings.sampler, seed + draw, start)
+        copy.sampler = make_sampler(settings.sampler, sampler_seed(seed, draw), start)
         asked = copy.ask()
         point = plan.space.suggest(asked)
         if fits(point, plan):

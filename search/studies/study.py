@@ -19,12 +19,12 @@ from search.jobs import CHECK_DEVICE, job
 from search.methods.samplers import make_pruner, silence_optuna
 from search.methods.space import Point
 from search.settings import SearchSettings
-from search.studies import finalize, proposals, storage, trial
+from search.studies import finalize, front, proposals, storage, trial
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan, starting_values
 from search.studies.results import shown
 
-KEPT = ("network", "width", "epochs", "max_train_faces", "objective", "seed")
+KEPT = ("network", "width", "epochs", "max_train_faces", "objective", "cost", "seed")
 """Settings that a study keeps: with others its trials would not compare."""
 WAIT = 2.0
 """Seconds between two checks whether a trial that runs elsewhere has to be repeated."""
@@ -118,10 +118,11 @@ class Worker:
 
     def __post_init__(self) -> None:
         settings = self.plan.settings
+        pruner = make_pruner(settings.pruner, settings.epochs, self.plan.max_small_epochs)
         self.study = optuna.load_study(
             study_name=settings.study,
             storage=self.database,
-            pruner=make_pruner(settings.pruner, settings.epochs, self.plan.max_small_epochs),
+            pruner=front.AmongCheaper(pruner) if settings.cost != "none" else pruner,
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -165,7 +166,10 @@ class Worker:
         taken = self.study.ask()
         taken.set_user_attr("process", process.this_process())
         taken.set_user_attr("worker", self.number)
-        return taken, self.plan.space.suggest(taken)
+        point = self.plan.space.suggest(taken)
+        if (name := self.plan.settings.cost) != "none":
+            taken.set_user_attr(front.COST, proposals.cost(point, self.plan)[name])
+        return taken, point
 
     def train(self, taken: optuna.Trial, point: Point, *, stop: threading.Event) -> None:
         """Train a trial and tell the study how it ended."""

@@ -17,7 +17,7 @@ from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods.samplers import rungs
 from search.settings import SearchSettings
-from search.studies import plots
+from search.studies import front, plots
 from search.studies.plan import Plan
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.storage import retry_history
@@ -125,6 +125,8 @@ Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1
 The value in the search is the best of many and therefore optimistic; the mean over new seeds is
 less so.
 
+{_front(study, plan)}
+
 ## Parameter importance
 
 {_importance_text(importance(study))}
@@ -137,12 +139,30 @@ less so.
     return text
 
 
+def _front(study: optuna.Study, plan: Plan) -> str:
+    """The front of the study as a table, with the command of each point; empty without a cost."""
+    settings = plan.settings
+    if settings.cost == "none":
+        return ""
+    rows = "\n".join(
+        f"| {t.number} | {t.user_attrs[front.COST]:,} "
+        f"| {shown(t.value or 0.0, settings.objective)} "
+        f"| `{train_command(plan.training(t.params))}` |"
+        for t in front.pareto(study)
+    )
+    name = settings.cost.replace("_", "-")
+    return (
+        f"## Front of {settings.objective} against {name}\n\n| trial | {name} "
+        f"| {settings.objective} in the search | command |\n|---|---|---|---|\n{rows}\n\n"
+    )
+
+
 def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     """A sentence on the finalists that are not significantly worse, and the cheapest of them."""
     winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0)
     others = not_worse(confirmed, winner, faces)
     if not others:
-        return "The other finalists are significantly worse."
+        return "The other finalists are significantly worse." if len(confirmed) > 1 else ""
     numbers = ", ".join(str(other.trial.number) for other in others)
     cheapest = min([winner, *others], key=lambda f: f.seconds)
     saved = winner.seconds / cheapest.seconds if cheapest.seconds else 1.0
