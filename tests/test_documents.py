@@ -83,7 +83,7 @@ def test_the_commands_of_the_readme_work_in_their_order_on_a_fresh_clone(start: 
         match words:
             case ["make", "demo"]:
                 train, predict = demo()
-                child = start(*module_and_arguments(shortened(train, {"epochs": "2"})))
+                child = start(*module_and_arguments(shortened(train, QUICK)))
                 assert child.end() == 0, child.stderr
                 assert "test accuracy" in child.stdout
                 child = start(*module_and_arguments(predict))

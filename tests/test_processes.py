@@ -46,7 +46,7 @@ def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_only_then_it_can_be_re
     start: Start, data: str, command: Command
 ) -> None:
     child = start(MODULE, **SETTINGS | {"data": data, "epochs": 2000})
-    child.wait_for("epoch    2/2000")
+    child.wait_for("epoch   2/2000")
     (run,) = runs("train")
     refused = command(MODULE, resume=run.info.run_id)
     assert refused.returncode == 2
@@ -70,7 +70,7 @@ def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_
 ) -> None:
     settings = SETTINGS | {"data": data, "epochs": 60}
     child = start(MODULE, **settings)
-    child.wait_for("epoch  3/60")
+    child.wait_for("epoch   3/60")
     child.kill()
     child.end()
     (killed,) = runs("train")
@@ -144,7 +144,7 @@ def test_a_terminated_mlflow_run_takes_its_training_along(
     """It trains in the run that `mlflow run` made, and ingests the sample first."""
     settings = {"network": TINY, "lr": "3e-3", "epochs": 2000}
     child = start("mlflow", *mlflow_run("train", **settings), environment=project_store, cold=True)
-    child.wait_for("epoch    2/2000")
+    child.wait_for("epoch   2/2000")
     assert "no dataset on record: ingesting the drawn sample first" in child.stdout
     child.send(signal.SIGTERM)
     until(lambda: runs("train")[0].info.status != "RUNNING")
