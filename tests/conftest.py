@@ -107,12 +107,15 @@ def no_databases(store: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def main_run(shared: Path, empty_stores: Path, environment: dict[str, str]) -> Path:
+def main_run(
+    shared: Path, empty_stores: Path, environment: dict[str, str], dataset: Dataset
+) -> Path:
     """A working folder in which `pipeline.main` has run; what it said is in stdout.txt."""
 
     def make(folder: Path) -> None:
         copy_stores(empty_stores, folder)
-        settings = {"width": 0.05, "epochs": 2, "batch_size": 32, "lr": 0.002}
+        source = {"source": write_csv(dataset, folder)}
+        settings = source | {"width": 0.05, "epochs": 2, "batch_size": 32, "lr": 0.002}
         main = Child("pipeline.main", options(settings), folder, environment)
         assert main.end() == 0, main.stderr
         (folder / "stdout.txt").write_text(main.stdout)
@@ -187,6 +190,21 @@ def faces() -> Faces:
 @pytest.fixture(scope="session")
 def dataset(faces: Faces) -> Dataset:
     return assemble(faces, source="drawn", policy="report", seed=0)
+
+
+@pytest.fixture
+def csv(dataset: Dataset, store: Path) -> str:
+    return write_csv(dataset, store)
+
+
+def write_csv(dataset: Dataset, folder: Path) -> str:
+    """Write 120 drawn faces in Kaggle's format, without a split: the whole sample takes seconds."""
+    rows = [
+        f"{label},{' '.join(map(str, image.ravel()))}"
+        for image, label in zip(dataset.images, dataset.labels, strict=True)
+    ]
+    (folder / "faces.csv").write_text("\n".join(["emotion,pixels", *rows]))
+    return str(folder / "faces.csv")
 
 
 @pytest.fixture

@@ -92,8 +92,10 @@ def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_
 
 
 @pytest.mark.usefixtures("no_databases")
-def test_four_commands_at_once_share_a_store_that_does_not_exist_yet(start: Start) -> None:
-    children = [start("pipeline.ingest") for _ in range(4)]
+def test_four_commands_at_once_share_a_store_that_does_not_exist_yet(
+    start: Start, csv: str
+) -> None:
+    children = [start("pipeline.ingest", source=csv) for _ in range(4)]
     assert [child.end() for child in children] == [0] * 4, [child.stderr for child in children]
     assert [run.info.status for run in runs("ingest")] == ["FINISHED"] * 4
 
@@ -178,9 +180,11 @@ def test_a_terminated_mlflow_run_takes_a_continued_study_along(
 
 
 @pytest.mark.usefixtures("no_databases")
-def test_the_default_store_is_the_one_that_mlflow_ui_shows(command: Command, store: Path) -> None:
+def test_the_default_store_is_the_one_that_mlflow_ui_shows(
+    command: Command, csv: str, store: Path
+) -> None:
     """Without flags, `mlflow ui` opens ./mlflow.db with the artifacts below ./mlruns."""
-    assert command("pipeline.ingest").returncode == 0
+    assert command("pipeline.ingest", source=csv).returncode == 0
     assert (store / "mlflow.db").exists()
     (run,) = runs("ingest")
     assert Path(run.info.artifact_uri).is_relative_to(store / "mlruns")

@@ -162,10 +162,10 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: st
 
 
 def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
-    trained: str,
+    trained: str, csv: str
 ) -> None:
     """Another share for validation changes the dataset, and not its test faces."""
-    fifth = ingest(IngestSettings(validation=0.2))
+    fifth = ingest(IngestSettings(source=csv, validation=0.2))
     [first] = runs("evaluate")
     runs_ = [first, *(get(evaluate(EvaluateSettings(data=data))) for data in (None, fifth))]
     assert [run.data.tags["earlier_looks"] for run in runs_] == ["0", "1", "2"]
@@ -240,7 +240,7 @@ def test_two_processes_record_the_same_faces_at_the_same_moment(dataset: Dataset
 
 
 def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(
-    trained: str,
+    trained: str, csv: str
 ) -> None:
     version = mlflow.register_model(f"runs:/{trained}/model", "emotion")
     MlflowClient().set_registered_model_alias("emotion", "champion", version.version)
@@ -249,7 +249,7 @@ def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(
 
     file, _ = addresses.model_file(f"runs:/{trained}/model")
     Path("bare.keras").write_bytes(file.read_bytes())
-    other = ingest(IngestSettings(seed=7))
+    other = ingest(IngestSettings(source=csv, seed=7))
     bare = get(evaluate(EvaluateSettings(run="bare.keras", data=other)))
     assert bare.data.tags["dataset"] == other
     assert bare.data.tags["trained_by"] == "unknown"
