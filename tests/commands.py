@@ -24,6 +24,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 300
 """Seconds after which a command, or a wait for it, counts as hung; a busy machine is no failure."""
 PRELOADED = [
@@ -124,6 +125,8 @@ def _fork(
     module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str],
     outputs: Sequence[str],
 ) -> Process:  # fmt: skip
+    with contextlib.chdir(ROOT):  # a server that starts here imports the project from where it is
+        forkserver.ensure_running()
     given = (module, list(arguments), str(folder), dict(environment), list(outputs))
     forked = _Forked(target=_run, args=given)
     forked.start()

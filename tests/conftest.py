@@ -6,7 +6,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import chdir, closing, redirect_stdout
+from importlib import import_module
 from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from pipeline.data import UNASSIGNED
 from pipeline.data.dataset import Dataset, Faces, save
 from pipeline.data.sample import draw
 from pipeline.data.splitting import assemble
+from pipeline.settings import MainSettings
 from search.jobs import job
 from tests import commands
-from tests.commands import Child
+from tests.commands import ROOT, Child
 
-ROOT = Path(__file__).resolve().parent.parent
 VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., Child]
@@ -107,19 +108,16 @@ def no_databases(store: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def main_run(
-    shared: Path, empty_stores: Path, environment: dict[str, str], dataset: Dataset
-) -> Path:
+def main_run(shared: Path, empty_stores: Path, dataset: Dataset) -> Path:
     """A working folder in which `pipeline.main` has run; what it said is in stdout.txt."""
 
     def make(folder: Path) -> None:
         copy_stores(empty_stores, folder)
-        source = {"source": write_csv(dataset, folder)}
-        settings = source | {"width": 0.05, "epochs": 2, "batch_size": 32, "lr": 0.002}
-        main = Child("pipeline.main", options(settings), folder, environment)
-        assert main.end() == 0, main.stderr
-        (folder / "stdout.txt").write_text(main.stdout)
-        main.close()
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        source = write_csv(dataset, folder)
+        settings = MainSettings(source=source, width=0.05, epochs=2, batch_size=32, lr=0.002)
+        with chdir(folder), Path("stdout.txt").open("w") as stdout, redirect_stdout(stdout):
+            import_module("pipeline.steps.main").main(settings)
 
     return once(shared / "main_run", make)
 
@@ -138,7 +136,8 @@ def environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # mlflow.set_tracking_uri sets a variable too, which would lead children to another store.
     own = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    return {**own, "PATH": path}
+    # Two processes that a server starts for jobs of MLflow's, which nothing here has.
+    return {**own, "PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @pytest.fixture

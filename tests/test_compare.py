@@ -125,6 +125,7 @@ def test_settings_are_compared_by_their_values_however_they_were_typed(
     assert not re.search("lr=|flip=", said)
 
 
+@pytest.mark.slow
 def test_a_network_that_was_not_evaluated_is_named_in_one_line(
     store: Path, command: Command
 ) -> None:

@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.commands import free_port
-from tests.conftest import ROOT, Command, Start
+from tests.commands import ROOT, free_port
+from tests.conftest import Command, Start
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import LIMIT
-from tests.conftest import ROOT
+from tests.commands import LIMIT, ROOT
 
 
 def make_install(*options: str, path: str = "") -> "subprocess.CompletedProcess[str]":

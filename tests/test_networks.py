@@ -21,7 +21,7 @@ from pipeline.networks.layers import FusedBatchNormalization
 from pipeline.networks.tta import ROTATION, with_tta
 from pipeline.registry import NETWORKS
 from pipeline.settings import TrainSettings, recipe
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 # The report's "Data Model Summary": layer, output shape, parameters.
 REPORT_TABLE = [
@@ -178,6 +178,7 @@ def test_our_networks_take_faces_of_any_size_and_look_past_light_and_contrast(
     assert darker == pytest.approx(files.predict(model, faces), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "views"),
     [*(("compact", views) for views in TrainSettings.fields()["tta"].choices),

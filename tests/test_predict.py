@@ -5,7 +5,8 @@ from PIL import Image
 
 from pipeline.data import CLASSES
 from pipeline.data.sample import draw
-from tests.conftest import ROOT, Command
+from tests.commands import ROOT
+from tests.conftest import Command
 
 MODELS = sorted((ROOT / "models").glob("*.keras"))
 COMPACT = ROOT / "models" / "compact.keras"
@@ -25,6 +26,7 @@ def test_every_network_in_models_and_a_run_say_a_word_for_each_drawn_face(
     assert words[-1].split()[0] in CLASSES
 
 
+@pytest.mark.slow
 def test_a_picture_of_ones_own_gets_a_word_and_a_bad_one_a_line(command: Command) -> None:
     Image.fromarray(draw(count=1)[0][0]).resize((200, 200)).convert("RGB").save("me.png")
     done = command("pipeline.predict", runs=COMPACT, images="me.png")

@@ -18,10 +18,11 @@ from mlflow.entities import Run
 from pipeline.data.dataset import Dataset
 from pipeline.runs import addresses, queries, tracking
 from search.settings import SearchSettings
-from tests.commands import LIMIT, free_port, until
-from tests.conftest import ROOT, Command, Start
+from tests.commands import LIMIT, ROOT, free_port, until
+from tests.conftest import Command, Start
 from tests.tiny import TINY
 
+pytestmark = pytest.mark.slow
 MODULE = "pipeline.train"
 SETTINGS = {
     "network": TINY, "batch_size": 32, "lr": 0.003, "epochs": 8, "patience": 0, "threads": 1,
@@ -64,7 +65,6 @@ def test_ctrl_c_ends_a_run_killed_with_its_best_model_and_only_then_it_can_be_re
     assert f"--resume {run.info.run_id}" in child.stdout
 
 
-@pytest.mark.slow
 def test_a_killed_training_is_marked_failed_by_the_next_and_resumes_to_the_same_result(
     start: Start, data: str, command: Command
 ) -> None:
@@ -139,7 +139,6 @@ def test_mlflow_run_with_an_unknown_parameter_fails_and_says_which(
     assert "unknown parameter --typo 3" in run.data.tags["error"]
 
 
-@pytest.mark.slow
 def test_a_terminated_mlflow_run_takes_its_training_along(
     start: Start, project_store: dict[str, str]
 ) -> None:
@@ -160,7 +159,6 @@ def test_a_terminated_mlflow_run_takes_its_training_along(
     assert "mlflow.project.entryPoint" in trained.data.tags
 
 
-@pytest.mark.slow
 def test_a_terminated_mlflow_run_takes_a_continued_study_along(
     start: Start, project_store: dict[str, str], store: Path, dataset: Dataset, data: str
 ) -> None:
@@ -191,7 +189,6 @@ def test_the_default_store_is_the_one_that_mlflow_ui_shows(
     assert mlflow.get_tracking_uri() == f"sqlite:///{store}/mlflow.db"
 
 
-@pytest.mark.slow
 def test_a_trained_model_is_served_and_answers_raw_faces_with_probabilities(
     start: Start, trained: str, dataset: Dataset
 ) -> None:

@@ -371,6 +371,7 @@ def stop_after_an_epoch(settings: TrainSettings) -> str:
     return runs()[0].info.run_id
 
 
+@pytest.mark.slow
 def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
@@ -391,6 +392,7 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     assert "test_accuracy_unseen" in tested.data.metrics
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
     data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
@@ -421,6 +423,7 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
         train(replace(at_rest, network="report", init_from=first))
 
 
+@pytest.mark.slow
 def test_a_training_that_began_with_a_file_goes_on_without_it(
     data: str, capsys: pytest.CaptureFixture[str], store: Path
 ) -> None:
@@ -436,6 +439,7 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     assert "not all training faces of this network are known" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -365,6 +365,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert "asked for 90; ending early saved 80% of them" in cost
 
 
+@pytest.mark.slow
 def test_a_study_is_not_continued_with_other_settings(
     data: str, start_study: Callable[..., Child]
 ) -> None:
@@ -417,6 +418,7 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
     assert runs("study")[0].info.status == "FAILED", "the last of its processes is gone"
 
 
+@pytest.mark.slow
 def test_a_trial_is_not_pruned_at_a_reduced_image_size(data: str) -> None:
     settings = SearchSettings(width=0.1, epochs=4)
     plan = Plan(settings, data, {})
@@ -451,6 +453,7 @@ def test_a_password_is_not_put_on_record(store: Path) -> None:
     assert runs("study")[0].data.params["storage"] == "postgresql://me:***@server/optuna"
 
 
+@pytest.mark.slow
 def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(
     start_study: Callable[..., Child], data: str
 ) -> None:
@@ -466,6 +469,7 @@ def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(
     )
 
 
+@pytest.mark.slow
 def test_a_job_tells_how_it_ended() -> None:
     stop = threading.Event()
     assert job.run(_job, "return", stop=stop) == job.Outcome("returned", "done")
@@ -478,6 +482,7 @@ def test_a_job_tells_how_it_ended() -> None:
     assert (killed.kind, killed.text) == ("killed", "its process was killed by SIGKILL")
 
 
+@pytest.mark.slow
 def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
     stop = threading.Event()
     beats: list[float] = []
