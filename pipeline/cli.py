@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pipeline import registry
 from pipeline.errors import InputError, TrainingError
+from pipeline.runs import signals
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import AnySettings, Field, Hyperparameters
 
@@ -32,6 +33,7 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
     argument errors are instant. The last function is the step; those before it check its input
     without importing Keras.
     """
+    signals.remember_parent()
     try:
         settings = parse(settings_class, sys.argv[1:])
         for function in functions:

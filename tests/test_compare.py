@@ -23,6 +23,7 @@ from search.comparisons.compare import compare
 from search.settings import CompareSettings
 from search.studies import champion
 from tests.conftest import Command
+from tests.tiny import TINY
 
 FACES = 700
 LABELS = np.arange(FACES, dtype=np.uint8) % 7
@@ -124,6 +125,7 @@ def test_settings_are_compared_by_their_values_however_they_were_typed(
     assert not re.search("lr=|flip=", said)
 
 
+@pytest.mark.slow
 def test_a_network_that_was_not_evaluated_is_named_in_one_line(
     store: Path, command: Command
 ) -> None:
@@ -237,5 +239,5 @@ def record_network(lr: float) -> str:
     """A train run with an untrained network as its model."""
     with tracking.record("train", TrainSettings(lr=lr)) as run:
         run.tag(dataset_digest="d1")
-        run.log_model(build(TrainSettings(width=0.05), precision="float32"))
+        run.log_model(build(TrainSettings(network=TINY), precision="float32"))
     return run.id

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.data.dataset import Dataset, save
 from pipeline.runs import queries
 from search.grids import grid_runs, report_grid
 from search.settings import GridSettings
@@ -21,16 +20,11 @@ def test_the_grid_is_the_reports_own() -> None:
     assert [row.lr for row in report_grid.REPORT if row.stale] == [2e-4, 9e-4, 2e-3, 2.1e-3, 2.5e-3]
 
 
+@pytest.mark.slow
 def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
-    store: Path,
-    dataset: Dataset,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save(dataset, store / "faces")
-    settings = GridSettings(
-        data=str(store / "faces"), width=0.05, epochs_scale=0.02, max_train_faces=60, workers=2
-    )
+    settings = GridSettings(data=data, width=0.05, epochs_scale=0.02, max_train_faces=60, workers=2)
     rows = report_grid.REPORT
     monkeypatch.setattr(grid_runs, "REPORT", rows[:2])
     first = grid_runs.grid(settings)
@@ -47,24 +41,13 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     for run_id in [*table["train_run"], *table["evaluate_run"]]:
         assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == first
 
-    # With a further row only that one is trained.
-    monkeypatch.setattr(grid_runs, "REPORT", (*rows[:2], rows[4]))  # another batch size
+    # One more row: only that one is trained. It fails, and the table is whole without it.
+    hopeless = replace(rows[0], optimizer="sgd", lr=1e30)  # its loss is not finite
+    monkeypatch.setattr(grid_runs, "REPORT", (*rows[:2], hopeless))
     second = grid_runs.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
+    assert again["measured"].isna().tolist() == [False, False, True]
     for run in ("train_run", "evaluate_run"):
         assert again[run].tolist()[:2] == table[run].tolist()
-    trained = queries.get(again["train_run"][2], "train")
-    assert trained.data.tags["mlflow.parentRunId"] == second
-
-
-def test_a_training_that_fails_leaves_its_row_empty_and_the_table_whole(
-    store: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(dataset, store / "faces")
-    hopeless = replace(report_grid.REPORT[0], optimizer="sgd", lr=1e30)  # its loss is not finite
-    monkeypatch.setattr(grid_runs, "REPORT", (hopeless, report_grid.REPORT[0]))
-    run = grid_runs.grid(
-        GridSettings(data=str(store / "faces"), width=0.05, epochs_scale=0.02, max_train_faces=60)
-    )
-    file = MlflowClient().download_artifacts(run, "report_vs_measured.csv")
-    assert pd.read_csv(file)["measured"].isna().tolist() == [True, False]
+    [trained] = queries.search(f"tags.mlflow.parentRunId = '{second}'")
+    assert (trained.data.tags["step"], trained.info.status) == ("train", "FAILED")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LIMIT, ROOT
+from tests.commands import LIMIT, ROOT
 
 
 def make_install(*options: str, path: str = "") -> "subprocess.CompletedProcess[str]":

@@ -21,7 +21,7 @@ from pipeline.networks.layers import FusedBatchNormalization
 from pipeline.networks.tta import ROTATION, with_tta
 from pipeline.registry import NETWORKS
 from pipeline.settings import TrainSettings, recipe
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 # The report's "Data Model Summary": layer, output shape, parameters.
 REPORT_TABLE = [
@@ -178,12 +178,16 @@ def test_our_networks_take_faces_of_any_size_and_look_past_light_and_contrast(
     assert darker == pytest.approx(files.predict(model, faces), abs=0.01)
 
 
-@pytest.mark.parametrize("network", ["compact", "strong"])
-@pytest.mark.parametrize("views", TrainSettings.fields()["tta"].choices)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "views"),
+    [*(("compact", views) for views in TrainSettings.fields()["tta"].choices),
+     ("strong", "flip_rotate")],
+)  # fmt: skip
 def test_a_kept_network_averages_its_views_and_loads_without_our_code(
     dataset: Dataset, tmp_path: Path, views: str, network: str
 ) -> None:
-    settings = replace(recipe(TrainSettings, network), width=0.2)
+    settings = replace(recipe(TrainSettings, network), width=0.05)
     core = build(settings, precision="float32")
     with_tta(core, views).save(tmp_path / "network.keras")
     faces = dataset.images[:6, ..., np.newaxis]

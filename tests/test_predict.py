@@ -1,24 +1,32 @@
 """Tests of predict, with the networks in models/."""
 
+import pytest
 from PIL import Image
 
+from pipeline.data import CLASSES
 from pipeline.data.sample import draw
-from tests.conftest import ROOT, Command
+from tests.commands import ROOT
+from tests.conftest import Command
 
 MODELS = sorted((ROOT / "models").glob("*.keras"))
 COMPACT = ROOT / "models" / "compact.keras"
 
 
-def test_every_network_in_models_says_a_word_for_each_drawn_face(command: Command) -> None:
-    done = command("pipeline.predict", runs=",".join(map(str, MODELS)))
+@pytest.mark.slow
+def test_every_network_in_models_and_a_run_say_a_word_for_each_drawn_face(
+    command: Command, trained: str
+) -> None:
+    done = command("pipeline.predict", runs=",".join([*map(str, MODELS), trained]), cold=True)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if "drawn as" in line]
     assert len(rows) == 7
     words = next(row for row in rows if "drawn as surprise" in row).split("│")[2:-1]
-    assert len(words) == len(MODELS)
-    assert all("surprise" in word for word in words)
+    assert len(words) == len(MODELS) + 1
+    assert all("surprise" in word for word in words[: len(MODELS)])
+    assert words[-1].split()[0] in CLASSES
 
 
+@pytest.mark.slow
 def test_a_picture_of_ones_own_gets_a_word_and_a_bad_one_a_line(command: Command) -> None:
     Image.fromarray(draw(count=1)[0][0]).resize((200, 200)).convert("RGB").save("me.png")
     done = command("pipeline.predict", runs=COMPACT, images="me.png")

@@ -12,7 +12,7 @@ import yaml
 from pipeline import settings
 from pipeline.registry import NETWORKS, OPTIMIZERS
 from search.settings import ALL, INTRODUCTION
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 PACKAGES = {

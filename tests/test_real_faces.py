@@ -10,7 +10,7 @@ from pipeline.data import dataset
 from pipeline.runs import addresses
 from pipeline.settings import IngestSettings
 from pipeline.steps.ingest import ingest
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 UNPACK = ROOT.parent / "shared" / "fer2013" / "unpack.py"
 

@@ -30,27 +30,23 @@ from pipeline.data.dataset import Dataset, Faces, save, unseen
 from pipeline.data.splitting import assemble
 from pipeline.errors import InputError, TrainingError
 from pipeline.networks import files
+from pipeline.networks.build import build
 from pipeline.runs import addresses, params, queries, tracking
 from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, recipe
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.ingest import ingest
+from pipeline.steps.resume import resumed_settings
 from pipeline.steps.train import train
+from pipeline.training.self_test import self_test
 from search.jobs.tasks import train_child
 from search.settings import GridSettings, SearchSettings
+from tests.tiny import TINY
 
-QUICK = TrainSettings(width=0.05, epochs=2, batch_size=32, lr=0.002)
+QUICK = TrainSettings(network=TINY, epochs=2, batch_size=32, lr=0.002)
 PER_EPOCH = {
     "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
     "images_per_second",
 }  # fmt: skip
-
-
-@pytest.fixture
-def data(dataset: Dataset, store: Path) -> str:
-    """A dataset folder of 120 drawn faces."""
-    folder = store / "faces"
-    save(dataset, folder)
-    return str(folder)
 
 
 def quick(data: str, **changes: object) -> TrainSettings:
@@ -65,8 +61,8 @@ def get(run_id: str) -> Run:
     return MlflowClient().get_run(run_id)
 
 
-def runs() -> list[Run]:
-    return list(MlflowClient().search_runs(["0"]))
+def runs(step: str = "%") -> list[Run]:
+    return list(MlflowClient().search_runs(["0"], f"tags.step LIKE '{step}'"))
 
 
 def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
@@ -119,6 +115,20 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     assert not queries.checkpoint_of(run_id).exists()
 
 
+def test_main_records_ingest_train_and_evaluate_as_children(trained: str, main_run: Path) -> None:
+    [main] = runs("main")
+    steps = ("ingest", "train", "evaluate")
+    parents = {s: [run.data.tags["mlflow.parentRunId"] for run in runs(s)] for s in steps}
+    assert parents == {step: [main.info.run_id] for step in steps}
+    accuracy = runs("evaluate")[0].data.metrics["test_accuracy"]
+    assert main.data.metrics["test_accuracy"] == accuracy
+    said = (main_run / "stdout.txt").read_text()
+    assert f"test accuracy {accuracy:.1%}" in said
+    assert "mlflow ui" in said
+    folder = said.split("report and pictures: ")[1].splitlines()[0]
+    assert (Path(folder) / "classification_report.txt").exists()
+
+
 def test_train_never_sees_a_test_face(data: str) -> None:
     """Other test faces and labels change the digest, but not the training."""
     first = get(train(quick(data)))
@@ -133,10 +143,9 @@ def test_train_never_sees_a_test_face(data: str) -> None:
         assert first.data.metrics[name] == second.data.metrics[name]
 
 
-def test_evaluate_measures_the_newest_training_on_its_own_test_split(data: str) -> None:
-    trained = train(quick(data))
-    run_id = evaluate(EvaluateSettings())
-    run = get(run_id)
+def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: str) -> None:
+    [run] = runs("evaluate")
+    run_id = run.info.run_id
     assert run.data.tags["step"] == "evaluate"
     assert run.data.tags["trained_by"] == trained
     expected = {f"test_{x}" for x in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")}
@@ -152,10 +161,15 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(data: str) 
     assert report["disgust"]["recall"] == run.data.metrics["test_recall_disgust"]
 
 
-def test_evaluate_counts_how_often_a_test_split_was_opened(data: str) -> None:
-    train(quick(data, epochs=1))
-    looks = [get(evaluate(EvaluateSettings())).data.tags["earlier_looks"] for _ in range(3)]
-    assert looks == ["0", "1", "2"]
+def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
+    trained: str, csv: str
+) -> None:
+    """Another share for validation changes the dataset, and not its test faces."""
+    fifth = ingest(IngestSettings(source=csv, validation=0.2))
+    [first] = runs("evaluate")
+    runs_ = [first, *(get(evaluate(EvaluateSettings(data=data))) for data in (None, fifth))]
+    assert [run.data.tags["earlier_looks"] for run in runs_] == ["0", "1", "2"]
+    assert len({run.data.tags["dataset_digest"] for run in runs_}) == 2
 
 
 def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
@@ -225,18 +239,9 @@ def test_two_processes_record_the_same_faces_at_the_same_moment(dataset: Dataset
         assert [used.dataset.digest for used in get(run_id).inputs.dataset_inputs] == written
 
 
-def test_another_share_for_validation_does_not_make_test_faces_unseen_again() -> None:
-    tenth, fifth = (ingest(IngestSettings(validation=share)) for share in (0.1, 0.2))
-    train(quick(tenth, epochs=1))
-    looks = [
-        get(evaluate(EvaluateSettings(data=data))).data.tags["earlier_looks"]
-        for data in (tenth, fifth)
-    ]
-    assert looks == ["0", "1"]
-
-
-def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(data: str) -> None:
-    trained = train(quick(data, epochs=1))
+def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(
+    trained: str, csv: str
+) -> None:
     version = mlflow.register_model(f"runs:/{trained}/model", "emotion")
     MlflowClient().set_registered_model_alias("emotion", "champion", version.version)
     registered = get(evaluate(EvaluateSettings(run="models:/emotion@champion")))
@@ -244,7 +249,7 @@ def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(d
 
     file, _ = addresses.model_file(f"runs:/{trained}/model")
     Path("bare.keras").write_bytes(file.read_bytes())
-    other = ingest(IngestSettings(seed=7))
+    other = ingest(IngestSettings(source=csv, seed=7))
     bare = get(evaluate(EvaluateSettings(run="bare.keras", data=other)))
     assert bare.data.tags["dataset"] == other
     assert bare.data.tags["trained_by"] == "unknown"
@@ -306,16 +311,45 @@ def test_a_source_that_cannot_be_used_leaves_nothing_on_record() -> None:
     assert not list(Path("mlruns").glob("*/*"))
 
 
-def test_a_run_that_is_older_than_a_setting_had_its_default(store: Path) -> None:
+def test_a_run_that_is_older_than_a_setting_had_its_default() -> None:
     settings = TrainSettings(patience=0)
-    queries.use_store()
     with mlflow.start_run() as run:
         mlflow.set_tags({"step": "train", "dataset_digest": "abc"})
-        mlflow.log_params({k: v for k, v in asdict(settings).items() if k != "keep"})
+        mlflow.log_params({k: v for k, v in asdict(settings).items() if k != "keep_epoch"})
     found = queries.finished_run("train", settings, "abc")
     assert found is not None
     assert found.info.run_id == run.info.run_id
     assert queries.finished_run("train", replace(settings, keep_epoch="last"), "abc") is None
+
+
+def test_a_run_with_the_settings_former_names_is_found_and_resumed() -> None:
+    today = replace(recipe(TrainSettings, "compact"), cutout=12, max_train_faces=90)
+    former = {
+        "averaging": 0.06, "views": "turned", "recalibrate": True, "side": 32, "grow_at": 0.5,
+        "erase": 12, "keep": "last", "start": "none", "faces": 90, "resume": "none",
+    }  # fmt: skip
+    assert {*params.FORMER_NAMES} < {*former}
+    today_only = {*params.FORMER_NAMES.values(), "resume"}
+    kept = {name: value for name, value in asdict(today).items() if name not in today_only}
+    with mlflow.start_run() as active:
+        mlflow.set_tags({"step": "train", "dataset_digest": "abc", "dataset": "faces"})
+        mlflow.log_params(kept | former)
+    run_id = active.info.run_id
+    found = queries.finished_run("train", today, "abc")
+    assert found is not None
+    assert found.info.run_id == run_id
+    assert queries.finished_run("train", replace(today, tta="flip"), "abc") is None
+
+    MlflowClient().set_terminated(run_id, "KILLED")
+    queries.CHECKPOINTS.mkdir()
+    queries.checkpoint_of(run_id).touch()
+    stopped = queries.resumable_run(today, "abc")
+    assert stopped is not None
+    assert stopped.info.run_id == run_id
+    wanted = replace(today, resume=run_id, data="faces")
+    assert resumed_settings(TrainSettings(resume=run_id)) == wanted
+    with pytest.raises(InputError, match="cutout=8: run .* has cutout=12"):
+        resumed_settings(TrainSettings(resume=run_id, cutout=8))
 
 
 def stop_after_an_epoch(settings: TrainSettings) -> str:
@@ -337,6 +371,7 @@ def stop_after_an_epoch(settings: TrainSettings) -> str:
     return runs()[0].info.run_id
 
 
+@pytest.mark.slow
 def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
@@ -357,15 +392,14 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     assert "test_accuracy_unseen" in tested.data.metrics
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
     data: str, dataset: Dataset, faces: Faces, store: Path
 ) -> None:
-    first = train(quick(data, network="compact", tta="flip"))
+    first = train(quick(data, tta="flip"))
     other = assemble(faces, source="drawn", policy="report", seed=1)
     save(other, store / "split otherwise")
-    at_rest = quick(
-        str(store / "split otherwise"), network="compact", tta="flip", lr=1e-9, epochs=1
-    )
+    at_rest = quick(str(store / "split otherwise"), tta="flip", lr=1e-9, epochs=1)
     second = train(replace(at_rest, init_from=first))
     before, after = (files.load(addresses.model_file(run)[0]) for run in (first, second))
     for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
@@ -385,24 +419,27 @@ def test_a_training_begins_with_a_trained_network_and_remembers_its_faces(
     evaluated = evaluate(EvaluateSettings(second))
     assert get(evaluated).data.tags["learnt_all_known"] == "False"
 
-    with pytest.raises(InputError, match=f"init_from={first}: another network than strong of"):
-        train(replace(at_rest, network="strong", init_from=first))
+    with pytest.raises(InputError, match=f"init_from={first}: another network than report of"):
+        train(replace(at_rest, network="report", init_from=first))
 
 
+@pytest.mark.slow
 def test_a_training_that_began_with_a_file_goes_on_without_it(
     data: str, capsys: pytest.CaptureFixture[str], store: Path
 ) -> None:
     file = store / "o'brien's network.keras"
-    file.write_bytes(addresses.model_file(train(quick(data)))[0].read_bytes())
-    stopped = stop_after_an_epoch(quick(data, epochs=12, patience=0, init_from=str(file)))
+    start = quick(data, epochs=12, patience=0, init_from=str(file))
+    build(start, precision="float32").save(file)
+    stopped = stop_after_an_epoch(start)
     file.unlink()
     assert params.is_value(shlex.quote(str(file)), str(file)), "as `mlflow run` puts it on record"
     resumed = train(TrainSettings(resume=stopped, init_from=str(file)))
-    assert get(resumed).data.params["start"] == str(file)
+    assert get(resumed).data.params["init_from"] == str(file)
     evaluate(EvaluateSettings(resumed))
     assert "not all training faces of this network are known" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,7 +447,7 @@ def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
     for typed in ({}, {"max_train_faces": "50"}):
         made = MlflowClient().create_run("0").info.run_id
         recorded = {
-            "network": "report",
+            "network": TINY,
             "data": "latest",
             "resume": stopped,
             "max_train_faces": "0",
@@ -437,6 +474,7 @@ def test_a_device_that_computes_wrong_numbers_stops_a_training_before_it_begins(
 
     conv = keras.ops.conv
     monkeypatch.setattr(keras.ops, "conv", broken)
+    self_test.cache_clear()
     with pytest.raises(TrainingError, match="this device computes wrong numbers"):
         train(quick(data))
     [run] = runs()
@@ -444,17 +482,25 @@ def test_a_device_that_computes_wrong_numbers_stops_a_training_before_it_begins(
     assert "train_loss" not in run.data.metrics
 
 
-def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(data: str) -> None:
+def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(
+    data: str, dataset: Dataset
+) -> None:
     typed = replace(recipe(TrainSettings, "compact"), data=data, width=0.1, epochs=1)
-    run_id = train(replace(typed, lr=0.002))
+    with tracking.record("train", replace(typed, lr=0.002)) as run:
+        run.tag(dataset=data, dataset_digest=dataset.digest)
+    run_id = run.id
     MlflowClient().set_terminated(run_id, "KILLED")
+    queries.CHECKPOINTS.mkdir()
     queries.checkpoint_of(run_id).write_bytes(b"")
     with pytest.raises(InputError, match="no checkpoint that can be read"):  # not: lr=0.004
         train(replace(typed, resume=run_id))
 
 
-def test_resume_refuses_other_settings_and_finished_runs(data: str) -> None:
-    finished = train(quick(data, epochs=1))
+def test_resume_refuses_other_settings_and_finished_runs(data: str, dataset: Dataset) -> None:
+    with tracking.record("train", quick(data, epochs=1)) as run:
+        run.tag(dataset=data, dataset_digest=dataset.digest)
+    queries.CHECKPOINTS.mkdir()
+    finished = run.id
     with pytest.raises(InputError, match="this run has finished"):
         train(quick(data, resume=finished))
     MlflowClient().set_terminated(finished, "KILLED")

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from pipeline.data import UNASSIGNED
-from pipeline.data.dataset import Dataset, Faces, load_without_test, save
+from pipeline.data.dataset import Faces, load_without_test, save
 from pipeline.data.sample import draw
 from pipeline.data.splitting import assemble
 from pipeline.errors import InputError, Pruned, TrainingError
@@ -33,40 +34,21 @@ from search.studies import finalize, storage, summary, trial
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan
 from search.studies.study import Worker, open_study
-from tests.conftest import LIMIT
+from tests.commands import Child, until
+from tests.conftest import Start
+from tests.tiny import TINY
 
-SMALL = {"network": "report", "width": 0.05, "epochs": 2, "confirm": 1, "grid": "none"}
-Start = Callable[..., "subprocess.Popen[str]"]
+SMALL = {"network": TINY, "epochs": 2, "confirm": 1, "grid": "none"}
+LONG = SMALL | {"epochs": 60, "pruner": "none"}
+"""A trial of these settings takes seconds, so that a signal hits it."""
 
 REST: Any = ({}, space.make_space(SearchSettings()), 20)
 
 
 @pytest.fixture
-def data(store: Path, dataset: Dataset) -> Path:
-    """A dataset folder of 120 drawn faces."""
-    save(dataset, store / "faces")
-    return store / "faces"
-
-
-@pytest.fixture
-def start(environment: dict[str, str], store: Path) -> Iterator[Start]:
+def start_study(start: Start) -> Callable[..., Child]:
     """Start `python -m search.optuna_study` in the working folder and leave it running."""
-    started = []
-
-    def run(**settings: object) -> subprocess.Popen[str]:
-        options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        study = subprocess.Popen(
-            [sys.executable, "-m", "search.optuna_study", *options],
-            cwd=store, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(study)
-        return study
-
-    yield run
-    for study in started:
-        if study.poll() is None:
-            study.kill()
-            study.wait()
+    return partial(start, "search.optuna_study")
 
 
 def runs(step: str) -> list[Run]:
@@ -78,18 +60,9 @@ def stored_study(name: str = "emotion") -> optuna.Study:
     return optuna.load_study(study_name=name, storage="sqlite:///optuna.db")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = LIMIT) -> object:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    raise AssertionError("it did not happen in time")
-
-
 def training_process() -> int | None:
     """Process id of a running trial that has recorded an epoch."""
-    for run in runs("trial") if Path("mlflow.db").exists() else []:
+    for run in runs("trial"):
         if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
             return int(run.data.tags["process"].split(":")[1])
     return None
@@ -107,15 +80,13 @@ def assert_accounted_for(trials: int) -> None:
     assert sorted(on_trials) == sorted(run.info.run_id for run in children)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
-    start: Start, data: Path, store: Path
+    start_study: Callable[..., Child], data: str, store: Path
 ) -> None:
-    settings = SMALL | {"epochs": 20, "pruner": "none"}
-    study = start(data=data, trials=2, **settings)
-    victim = wait_for(training_process)
-    os.kill(int(str(victim)), signal.SIGKILL)
-    output, errors = study.communicate(timeout=LIMIT)
-    assert study.returncode == 0, errors
+    study = start_study(data=data, trials=2, **LONG)
+    os.kill(until(training_process), signal.SIGKILL)
+    assert study.end() == 0, study.stderr
 
     assert_accounted_for(2)
     trials = stored_study().trials
@@ -137,7 +108,7 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     assert len(client.search_logged_models([parent.info.experiment_id])) == 1
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert files >= {"history.png", "curves.png", "study.html", "trials.csv", "summary.md"}
-    assert "mlflow run . -e train -P " in output
+    assert "mlflow run . -e train -P " in study.stdout
 
     # The run of every trial has its number.
     for one in trials:
@@ -146,30 +117,28 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
         assert run.data.tags["study"] == "emotion"
 
     # The same command again does nothing, and creates no second run of the study.
-    again = start(data=data, trials=2, **settings)
-    output, errors = again.communicate(timeout=LIMIT)
-    assert again.returncode == 0, errors
-    assert "has its 2 trials" in output
+    again = start_study(data=data, trials=2, **LONG)
+    assert again.end() == 0, again.stderr
+    assert "has its 2 trials" in again.stdout
     assert_accounted_for(2)
 
     # With another dataset the study is not continued.
     images, labels = draw(count=120, seed=2)
     faces = Faces(images, labels, np.full(120, UNASSIGNED, np.uint8))
     save(assemble(faces, source="drawn", policy="report", seed=0), store / "others")
-    refused = start(data=store / "others", trials=3, **settings)
-    _, errors = refused.communicate(timeout=LIMIT)
-    assert refused.returncode == 2
-    assert "the study emotion was begun on another dataset" in errors
+    refused = start_study(data=store / "others", trials=3, **LONG)
+    assert refused.end() == 2
+    assert "the study emotion was begun on another dataset" in refused.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
-    start: Start, data: Path
+    start_study: Callable[..., Child], data: str
 ) -> None:
-    study = start(data=data, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
-    wait_for(training_process)
-    study.send_signal(signal.SIGINT)
-    study.communicate(timeout=LIMIT)
-    assert study.returncode == 130
+    study = start_study(data=data, trials=2, **LONG)
+    until(training_process)
+    study.send(signal.SIGINT)
+    assert study.end() == 130
     assert {run.info.status for run in runs("trial")} == {"KILLED"}
     assert runs("study")[0].info.status == "KILLED"
     interrupted = [t for t in stored_study().trials if t.state == TrialState.FAIL]
@@ -180,20 +149,22 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     assert by_lr[0] == by_lr[1]
 
     # The dataset may have another address now.
-    moved = data.rename(data.with_name("moved"))
-    study = start(data=moved, trials=2, **SMALL | {"epochs": 20, "pruner": "none"})
-    wait_for(lambda: storage.count(stored_study()) == storage.Count(n_done=2, running=0))
-    finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
+    moved = Path(data).rename(f"{data} moved")
+    start_study(data=moved, trials=2, **LONG)
+    continued = stored_study()
+    until(lambda: storage.count(continued) == storage.Count(n_done=2, running=0))
+    finished = continued.get_trials(states=(TrialState.COMPLETE,))
     assert sorted((t.params for t in finished), key=lambda p: p["lr"]) == by_lr[0]
 
 
+@pytest.mark.slow
 def test_a_killed_command_takes_its_trial_along_and_the_next_puts_it_up_again(
-    start: Start, data: Path
+    start_study: Callable[..., Child], data: str
 ) -> None:
-    command = start(data=data, **SMALL | {"workers": 1, "epochs": 200, "pruner": "none"})
-    training = int(str(wait_for(training_process)))
+    command = start_study(data=data, **LONG | {"workers": 1, "epochs": 2000})
+    training = until(training_process)
     command.kill()
-    wait_for(lambda: not psutil.pid_exists(training))
+    until(lambda: not psutil.pid_exists(training))
     study = stored_study()
     storage.fail_dead_trials(study)  # what every command does first
     killed, repeat = study.trials
@@ -202,11 +173,11 @@ def test_a_killed_command_takes_its_trial_along_and_the_next_puts_it_up_again(
     assert MlflowClient().get_run(killed.user_attrs["run"]).info.status in ("KILLED", "FAILED")
 
 
-def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path) -> None:
-    settings = SearchSettings(data=str(data), trials=2, width=0.1, epochs=2, grid="none")
+def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
+    settings = SearchSettings(data=data, trials=2, network=TINY, epochs=2, grid="none")
     database = storage.open_storage(settings.storage)
     study = optuna.create_study(study_name=settings.study, storage=database)
-    gone = str(data / "gone")
+    gone = f"{data}/gone"
     plan = Plan(settings, gone, {})
     with (
         pytest.raises(InputError, match="gone: no such dataset folder"),
@@ -216,8 +187,9 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(store: Path, data: Path
     assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
-def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) -> None:
-    settings = SearchSettings(width=0.1, epochs=6, confirm=1, trials=2)
+@pytest.mark.slow
+def test_settings_that_fail_on_a_fresh_seed_do_not_win(data: str) -> None:
+    settings = SearchSettings(network=TINY, epochs=6, confirm=1, trials=2)
     study = optuna.create_study(direction="maximize")
     bounds = space.make_space(settings).bounds
     # With the first settings the loss is not finite.
@@ -228,24 +200,27 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(store: Path, data: Path) 
         asked = study.ask(wide)
         asked.report(value, 2)
         study.tell(asked, value)
-    study.set_user_attr("digest", load_without_test(data).digest)
+    study.set_user_attr("digest", load_without_test(Path(data)).digest)
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, Plan(settings, str(data), {}), parent, Deadline(0))
+        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
     # As if the command had been killed at the very end: finished runs are not repeated.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
-        finalize.finish(study, Plan(settings, str(data), {}), parent, Deadline(0))
+        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
     assert len(runs("train")) == len(runs("evaluate")) == 1
     assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
 
 
-def test_four_processes_at_once_on_no_database_share_one_study(start: Start, data: Path) -> None:
-    studies = [start(data=data, trials=2, workers=1, **SMALL) for _ in range(4)]
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_databases")
+def test_four_processes_at_once_on_no_database_share_one_study(
+    start_study: Callable[..., Child], data: str
+) -> None:
+    studies = [start_study(data=data, trials=2, workers=1, **SMALL) for _ in range(4)]
     for study in studies:
-        _, errors = study.communicate(timeout=LIMIT)
-        assert study.returncode == 0, errors
+        assert study.end() == 0, study.stderr
     assert_accounted_for(2)
     assert len(runs("train")) == len(runs("evaluate")) == 1
 
@@ -386,15 +361,15 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert "asked for 90; ending early saved 80% of them" in cost
 
 
+@pytest.mark.slow
 def test_a_study_is_not_continued_with_other_settings(
-    data: Path, start: Start, store: Path
+    data: str, start_study: Callable[..., Child]
 ) -> None:
     study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
-    study.set_user_attr("settings", {"width": 0.05, "epochs": 2})
-    refused = start(data=data, **SMALL | {"epochs": 3})
-    _, errors = refused.communicate(timeout=LIMIT)
-    assert refused.returncode == 2
-    assert errors.strip().splitlines()[-1] == (
+    study.set_user_attr("settings", {"network": TINY, "epochs": 2})
+    refused = start_study(data=data, **SMALL | {"epochs": 3})
+    assert refused.end() == 2
+    assert refused.stderr.strip().splitlines()[-1] == (
         "error: epochs=3: the study emotion was begun with epochs=2; give that, or another study="
     )
 
@@ -439,9 +414,10 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
     assert runs("study")[0].info.status == "FAILED", "the last of its processes is gone"
 
 
-def test_a_trial_is_not_judged_while_its_faces_are_small(store: Path, data: Path) -> None:
+@pytest.mark.slow
+def test_a_trial_is_not_pruned_at_a_reduced_image_size(data: str) -> None:
     settings = SearchSettings(width=0.1, epochs=4)
-    plan = Plan(settings, str(data), {})
+    plan = Plan(settings, data, {})
     whole = plan.training({"epochs": 4, "image_size": 32, "resize_at": 0.5})
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2.0))
     current = study.ask()
@@ -473,20 +449,23 @@ def test_a_password_is_not_put_on_record(store: Path) -> None:
     assert runs("study")[0].data.params["storage"] == "postgresql://me:***@server/optuna"
 
 
-def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(start: Start, data: Path) -> None:
+@pytest.mark.slow
+def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(
+    start_study: Callable[..., Child], data: str
+) -> None:
     with tracking.record("study", SearchSettings()) as parent:
         pass
     study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
     study.set_user_attr("parent", parent.id)
     MlflowClient().delete_run(parent.id)
-    refused = start(data=data, **SMALL)
-    _, errors = refused.communicate(timeout=LIMIT)
-    assert refused.returncode == 2
-    assert errors.strip().splitlines()[-1] == (
+    refused = start_study(data=data, **SMALL)
+    assert refused.end() == 2
+    assert refused.stderr.strip().splitlines()[-1] == (
         f"error: run {parent.id} was deleted; `mlflow runs restore` brings it back"
     )
 
 
+@pytest.mark.slow
 def test_a_job_tells_how_it_ended() -> None:
     stop = threading.Event()
     assert job.run(_job, "return", stop=stop) == job.Outcome("returned", "done")
@@ -499,6 +478,7 @@ def test_a_job_tells_how_it_ended() -> None:
     assert (killed.kind, killed.text) == ("killed", "its process was killed by SIGKILL")
 
 
+@pytest.mark.slow
 def test_a_job_is_interrupted_when_its_starter_is_told_to_stop() -> None:
     stop = threading.Event()
     beats: list[float] = []

@@ -11,8 +11,7 @@ from types import FrameType
 
 PROJECT_RUN = "MLFLOW_RUN_ID"
 """Environment variable with the run's id, set by `mlflow run` for the process that it starts."""
-_started_by_mlflow = PROJECT_RUN in os.environ  # at import: joining the run may delete it
-_parent = os.getppid()  # at import: the parent may end during the imports that follow
+_mlflow_run: int | None = None  # the process id of the `mlflow run` that started this process
 _interrupted = False
 _deferred = False
 
@@ -74,13 +73,20 @@ def interruptible() -> Iterator[None]:
         _interrupted = False
 
 
+def remember_parent() -> None:
+    """Remember the parent if it is `mlflow run`. To be called at the start of a command: the parent
+    may end during the imports that follow, and joining the run may delete the variable."""
+    global _mlflow_run
+    _mlflow_run = os.getppid() if PROJECT_RUN in os.environ else None
+
+
 def _watch_parent() -> None:
     """Stop this process when the `mlflow run` that started it is gone, which does not stop it."""
-    if not _started_by_mlflow:
+    if _mlflow_run is None:
         return
 
     def watch() -> None:
-        while os.getppid() == _parent:
+        while os.getppid() == _mlflow_run:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,10 +1,11 @@
-"""Self-test of the device's arithmetic, run before every training.
+"""Self-test of the device's arithmetic, run before the first training of a process.
 
 A device that computes wrong numbers trains without an error, to 20 % accuracy (the report, "Key
 Challenges"). The self-test detects it within seconds.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -16,12 +17,13 @@ from pipeline.errors import TrainingError
 REMEDY = "reinstall its driver, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
 
 
-def self_test(precision: str, convolve: Callable[[Any, Any], Any] | None = None) -> None:
+@cache
+def self_test(precision: str) -> None:
     """Raise TrainingError unless a convolution agrees with NumPy and a small batch is overfitted.
 
-    `convolve` replaces Keras' convolution in tests.
+    A test that has passed is not repeated in the same process.
     """
-    check_convolution(precision, convolve or (lambda x, k: ops.conv(x, k, padding="valid")))
+    check_convolution(precision, lambda x, k: ops.conv(x, k, padding="valid"))
     check_overfitting(precision)
 
 
