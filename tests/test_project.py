@@ -29,15 +29,16 @@ PACKAGES = {
         "": {"methods"},
         "methods": {""},
         "jobs": set[str](),
-        "grids": {"", "methods", "jobs", "studies"},
-        "studies": {"", "methods", "jobs", "grids", "comparisons"},
+        "grids": {"", "methods", "jobs"},
+        "pages": {""},
+        "studies": {"", "methods", "jobs", "grids", "comparisons", "pages"},
         "comparisons": {"", "jobs"},
     },
 }
 """The folders of a package that a folder may import; "" is the package itself."""
 HOME = {
     "mlflow": {"pipeline/runs", "search"},
-    "matplotlib": {"pipeline/reports", "search/studies"},
+    "matplotlib": {"pipeline/reports", "search/grids"},
     "tensorflow": {"pipeline/data", "pipeline/networks", "pipeline/training"},
     "optuna": {"search"},
 }

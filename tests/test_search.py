@@ -107,7 +107,7 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     assert champion.run_id == winner.info.run_id == test.data.tags["trained_by"]
     assert len(client.search_logged_models([parent.info.experiment_id])) == 1
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert files >= {"history.png", "curves.png", "study.html", "trials.csv", "summary.md"}
+    assert files >= {"study.html", "trials.csv", "summary.md"}
     assert "mlflow run . -e train -P " in study.stdout
 
     # The run of every trial has its number.
@@ -345,9 +345,9 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
         for epoch, level in enumerate((0.2, 0.4, 0.3), start=1):
             trial.report(level + point["lr"], epoch)
         study.tell(trial, 0.4 + point["lr"] if state == TrialState.COMPLETE else None, state)
-    table = summary.trials_table(study.trials)
+    table = summary.trials_table(study)
     assert table["state"].tolist() == [state.name.lower() for state in states]
-    assert table["val_accuracy"].tolist() == pytest.approx((0.4 + table["param_lr"]).tolist())
+    assert table["best_value"].tolist() == pytest.approx((0.4 + table["param_lr"]).tolist())
     assert table["epochs"].tolist() == [3] * 7
     shares = summary.importance(study)
     assert sum(shares.values()) == pytest.approx(1)
@@ -355,7 +355,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     with tracking.record("study", settings) as parent:
         summary.record_study(study, Plan(settings, "none", {}), parent)
     names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
-    assert names == {"trials.csv", "history.png", "curves.png", "study.html"}
+    assert names == {"trials.csv", "study.html"}
     cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
     assert "asked for 90; ending early saved 80% of them" in cost

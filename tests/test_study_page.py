@@ -18,13 +18,13 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.runs import queries, tracking
+from search.pages.charts import Scale, number, percent
+from search.pages.page import PageInfo, duration, render
+from search.pages.panels import front_of
+from search.pages.rows import Aim, read
 from search.settings import SearchSettings
 from search.studies import progress
-from search.studies.charts import Scale, number, percent
-from search.studies.page import PageInfo, duration, render
-from search.studies.panels import front_of
 from search.studies.plan import Plan
-from search.studies.rows import Aim, read
 from tests.browser import Browser
 
 BOUNDS: dict[str, BaseDistribution] = {

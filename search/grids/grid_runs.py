@@ -15,11 +15,11 @@ from pipeline.runs import addresses, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from pipeline.steps.data import dataset_address
+from search.grids import plots
 from search.grids.report_grid import REPORT, TEST_FACES, Setting, values
 from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, job
 from search.jobs.job import threads_each
 from search.settings import GridSettings
-from search.studies import plots
 
 MEASURED = (
     "measured", "measured_low", "measured_high", "validation", "train_run", "evaluate_run",

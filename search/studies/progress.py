@@ -12,11 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.runs.tracking import Run
 from search.methods.samplers import rungs
-from search.studies import page, storage
+from search.pages import page
+from search.pages.rows import STATES, Aim
+from search.studies import storage
 from search.studies.commands import params_text, train_command
 from search.studies.front import COST
 from search.studies.plan import Plan
-from search.studies.rows import STATES, Aim
 from search.studies.table import trials_table
 
 INTERVAL = 10.0
@@ -69,7 +70,7 @@ def _write(study: optuna.Study, plan: Plan, parent: Run, count: storage.Count) -
         name = f"best_val_{plan.settings.objective}"
         parent.log_metrics({name: best.value}, step=count.n_done)
     describe(parent, _description(study, plan, count))
-    table = trials_table(study.get_trials(deepcopy=False))
+    table = trials_table(study)
     parent.log_text(table.to_csv(index=False), "trials.csv")
     parent.log_text(page.render(study, page_info(study, plan, finished=False)), "study.html")
 
@@ -87,6 +88,7 @@ def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageIn
     return page.PageInfo(
         title=study.study_name,
         wanted=settings.trials,
+        n_done=storage.count(study).n_done,
         command=lambda number: _command(plan, trials[number]),
         finished=finished,
         facts={

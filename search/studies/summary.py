@@ -1,8 +1,6 @@
-"""Summary of a study on its run: trials.csv, study.html, plots and summary.md."""
+"""Summary of a study on its run: trials.csv, study.html and summary.md."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import optuna
 import pandas as pd
@@ -10,27 +8,23 @@ import pandas as pd
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from search.grids import report_grid
+from search.pages import page
+from search.pages.importance import importance
 from search.settings import SearchSettings
-from search.studies import front, page, plots
+from search.studies import front
 from search.studies.commands import params_text, train_command
-from search.studies.importance import importance
 from search.studies.plan import Plan
-from search.studies.progress import describe, page_info, rungs_of
+from search.studies.progress import describe, page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
-from search.studies.table import trials_table
+from search.studies.table import PARAM, trials_table
+
+STATE_NAMES = {"complete": "finished", "fail": "failed"}
 
 
 def record_study(study: optuna.Study, plan: Plan, parent: Run) -> None:
-    """Log trials.csv, study.html and the pictures of a study whose trials have ended."""
-    trials = study.get_trials(deepcopy=False)
-    table = trials_table(trials)
-    parent.log_text(table.to_csv(index=False), "trials.csv")
+    """Log trials.csv and study.html of a study whose trials have ended."""
+    parent.log_text(trials_table(study).to_csv(index=False), "trials.csv")
     parent.log_text(page.render(study, page_info(study, plan, finished=True)), "study.html")
-    curves = {trial.number: trial.intermediate_values for trial in trials}
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        parent.log_file(plots.history(table, folder / "history.png"))
-        parent.log_file(plots.curves(table, curves, rungs_of(plan), folder / "curves.png"))
 
 
 def record(
@@ -44,7 +38,7 @@ def record(
     """Log summary.md and return it; `confirmed` are the finalists, ranked."""
     settings, winner = plan.settings, confirmed[0]
     name = settings.objective
-    table = trials_table(study.get_trials(deepcopy=False))
+    table = trials_table(study)
     m = queries.test_accuracy(tested)
     finalists = "\n".join(
         f"| {f.trial.number} | {shown(f.mean, name)} "
@@ -136,10 +130,10 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
     """Epochs and hours of the trials, the time for recording, and a comparison with the grid."""
     epochs, hours = int(table["epochs"].sum()), table["seconds"].sum() / 3600
     states = table["state"].value_counts()
-    counts = ", ".join(f"{n} {plots.state_name(state)}" for state, n in states.items())
+    counts = ", ".join(f"{n} {STATE_NAMES.get(state, state)}" for state, n in states.items())
     grid_epochs = sum(point["epochs"] for point in report_grid.points("all", settings.epochs))
     ended = table[table["state"] != "fail"]
-    column = f"{plots.PARAM}epochs"
+    column = f"{PARAM}epochs"
     planned = int(ended[column].sum()) if column in ended else settings.epochs * len(ended)
     return (
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "

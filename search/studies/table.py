@@ -1,17 +1,20 @@
 """Table of the trials of a study, which becomes trials.csv."""
 
-from collections.abc import Sequence
-
+import optuna
 import pandas as pd
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from search.studies.plots import PARAM
 from search.studies.storage import retry_history
 
+PARAM = "param_"
+"""What the names of columns with parameters begin with."""
 
-def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """Table of the trials that have ended, a row each; `val_accuracy` is the best of the epochs."""
-    ended = [trial for trial in trials if trial.state.is_finished()]
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """Table of the trials that have ended, a row each; `best_value` is that of the best epoch."""
+    best = max if study.direction == StudyDirection.MAXIMIZE else min
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     starts = [trial.datetime_start for trial in ended if trial.datetime_start]
     first = min(starts) if starts else None
     names = list(dict.fromkeys(name for trial in ended for name in trial.params))
@@ -21,7 +24,7 @@ def trials_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         row = {
             "number": trial.number,
             "state": trial.state.name.lower(),
-            "val_accuracy": max(trial.intermediate_values.values(), default=None),
+            "best_value": best(trial.intermediate_values.values(), default=None),
             "epochs": len(trial.intermediate_values),
             "begin": (begin - first).total_seconds() if begin and first else None,
             "seconds": trial.duration.total_seconds() if trial.duration else None,

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.studies.charts import Axis, Categories, Scale, number, percent, plain
+from search.pages.charts import Axis, Categories, Scale, number, percent, plain
 
 STATES = {
     "complete": "finished",

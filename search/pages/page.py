@@ -15,8 +15,8 @@ import jinja2
 import optuna
 from optuna.study import StudyDirection
 
-from search.studies import charts, importance, panels, storage, timeline
-from search.studies.rows import STATES, Aim, Parameter, Row, parameters, read
+from search.pages import charts, importance, panels, timeline
+from search.pages.rows import STATES, Aim, Parameter, Row, parameters, read
 
 MOST_AXES = 10
 """Parameters in the chart of combinations: more don't fit side by side, nor can be read."""
@@ -45,6 +45,8 @@ class PageInfo:
     costs: Mapping[int, float] | None = None
     """Cost of a trial by its number, for the chart of value against cost."""
     cost_name: str = "cost"
+    n_done: int | None = None
+    """Trials that have ended for good; where it is not given, those that have ended."""
     seconds_left: float | None = None
     """Time left; estimated from the trials so far where it is not given."""
 
@@ -61,7 +63,8 @@ def render(study: optuna.Study, about: PageInfo) -> str:
     shares = {name: s for name, s in found.shares.items() if name not in constant}
     varying = sorted(varying, key=lambda one: -shares.get(one.name, 0.0))
     points = panels.front_of(rows, about.costs, aim) if about.costs else []
-    settled = storage.count(study).n_done
+    ended = sum(row.state not in ("running", "waiting") for row in rows)
+    settled = ended if about.n_done is None else about.n_done
     return _template().render(
         about=about,
         aim=aim,

@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search.studies import charts
-from search.studies.charts import Scale
-from search.studies.rows import Aim, Parameter, Row
+from search.pages import charts
+from search.pages.charts import Scale
+from search.pages.rows import Aim, Parameter, Row
 
 DRAWN = ("fail", "pruned", "complete", "running")
 """States in the order in which they are drawn, the last on top."""

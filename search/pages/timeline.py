@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from search.studies import charts
-from search.studies.charts import Scale
-from search.studies.rows import Row
+from search.pages import charts
+from search.pages.charts import Scale
+from search.pages.rows import Row
 
 PAUSE = 60.0
 """Seconds without any trial from which on a study was paused, if a tenth of all work is less."""

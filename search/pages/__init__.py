@@ -1,0 +1,1 @@
+"""The page of a study: its charts and its table, as one HTML file."""

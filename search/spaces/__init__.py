@@ -1,0 +1,1 @@
+"""Search spaces as files, and examples for your own."""
