@@ -36,9 +36,9 @@ def test_so_is_a_job_of_a_search(tmp_path: Path, environment: dict[str, str]) ->
     )
     code = """
         import threading, own
-        from search import process
+        from search.jobs import job
         if __name__ == "__main__":
-            outcome = process.run(own.job, stop=threading.Event())
+            outcome = job.run(own.job, stop=threading.Event())
             assert outcome.kind == "returned", outcome
     """
     (tmp_path / "main.py").write_text(textwrap.dedent(code))

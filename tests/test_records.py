@@ -44,8 +44,8 @@ from tests.tiny import TINY
 
 QUICK = TrainSettings(network=TINY, epochs=2, batch_size=32, lr=0.002)
 PER_EPOCH = {
-    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
-    "images_per_second",
+    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1",
+    "val_balanced_accuracy", "learning_rate", "images_per_second",
 }  # fmt: skip
 
 

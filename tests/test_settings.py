@@ -84,7 +84,7 @@ def test_help_is_grouped_by_subject(command: Command) -> None:
     headings = re.findall(r"^(\S.*):$", said, re.MULTILINE)
     assert headings == [
         "options", "network", "optimizer", "schedule", "loss", "augmentation of the training faces",
-        "early stopping and the epoch that is kept", "run",
+        "early stopping and the epoch that is saved", "run",
     ]  # fmt: skip
     assert said.index("\nloss:\n") < said.index("--label_smoothing") < said.index("\naugmentation")
 

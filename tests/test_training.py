@@ -360,7 +360,7 @@ def test_a_training_on_few_faces_is_validated_by_statistics_of_its_present_weigh
     trained = files.get_state(model.non_trainable_weights)
     Recalibration(model, "none")(dataset.part(TRAIN)[0])
     measured = files.get_state(model.non_trainable_weights)
-    assert trained[0] == pytest.approx(measured[0], rel=0.1, abs=0.01)
+    assert trained[0] == pytest.approx(measured[0], rel=0.1, abs=0.03)
 
 
 @pytest.mark.parametrize(

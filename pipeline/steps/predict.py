@@ -12,7 +12,7 @@ from pipeline.settings import PredictSettings
 
 def predict(settings: PredictSettings) -> None:
     images, names = _faces(settings.images)
-    table = Table(Column("face", overflow="fold"))
+    table = Table(Column("face", overflow="fold", min_width=min(20, max(map(len, names)))))
     probabilities = []
     for run in map(str.strip, settings.runs.split(",")):
         file, _ = addresses.model_file(run)
