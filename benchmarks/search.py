@@ -12,6 +12,7 @@ benchmark and seed; intervals are bootstrapped over both.
 """
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,4 +262,8 @@ def trainings_to(wanted: float, regrets: list[list[Array]]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Replay))
+    try:
+        main(tyro.cli(Replay))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -23,6 +23,8 @@ MUTATIONS = 2
 """Mutations of the start that are tried before the model proposes."""
 UNIFORM = 2
 """Uniform trials that test whether the start is any good."""
+LEAD = 1 / 3
+"""Least lead of a good start over uniform trials, as a share of the best trial's."""
 CANDIDATES = 500
 POINTS = 200
 """About the most points of learning curves that the model is given; a proposal stays fast."""
@@ -56,11 +58,11 @@ class Curve:
 class CurveSampler(BaseSampler):
     """Proposes whole settings of a conditional space, near what is known to be good.
 
-    The start comes first, then two mutations of it and two uniform settings. Where the start beats
-    both of these at the same epoch, proposals maximise the expected improvement that a Gaussian
-    process over (setting, epoch) sees, mostly among mutations of the best settings and of the
-    start. Otherwise, and without a start, they alternate between TPE and the same process with half
-    of its candidates uniform.
+    The start comes first, then two mutations of it and two uniform settings. While the start is
+    clearly better than these (`is_good`), proposals maximise the expected improvement that a
+    Gaussian process over (setting, epoch) sees, mostly among mutations of the best settings and of
+    the start. Otherwise, and without a start, they alternate between TPE and the same process with
+    half of its candidates uniform.
 
     It keeps nothing: all it knows is in the study's trials, those that were pruned, that run now or
     that others proposed among them. So it may be made anew for each trial, in any process. The same
@@ -154,8 +156,7 @@ class CurveSampler(BaseSampler):
                 return "mutation"
         if kinds.count("uniform") < UNIFORM or sum(len(c.epochs) > 0 for c in curves) < 2:
             return "uniform"
-        tests = [curve for curve in curves if curve.kind == "uniform"]
-        if first is not None and not any(_beats(test, first) for test in tests):
+        if first is not None and is_good(first, curves):
             return "near"
         return "tpe" if kinds.count("tpe") <= kinds.count("anywhere") else "anywhere"
 
@@ -373,12 +374,21 @@ def _fewer(curves: Sequence[Curve], most: int) -> Sequence[Curve]:
     return [curves[i] for i in np.sort(np.concatenate([order[: most // 2], kept]))]
 
 
-def _beats(test: Curve, first: Curve) -> bool:
-    """Whether a trial is better than another one at the last epoch that both have reached."""
-    if not len(test.epochs) or not len(first.epochs):
-        return False
-    epoch = min(test.epochs[-1], first.epochs[-1])
-    return test.up_to(epoch) > first.up_to(epoch)
+def is_good(start: Curve, curves: Sequence[Curve]) -> bool:
+    """Whether a start is so much better than each uniform trial that it is worth staying near it.
+
+    Its lead, at the last epoch that both have reached, has to be a share `LEAD` of the best
+    trial's: where nothing has learnt anything yet, a start is ahead by chance.
+    """
+    for test in curves:
+        if test.kind != "uniform" or not len(test.epochs) or not len(start.epochs):
+            continue
+        epoch = min(test.epochs[-1], start.epochs[-1])
+        reached = test.up_to(epoch)
+        lead = start.up_to(epoch) - reached
+        if lead <= 0 or lead < LEAD * (max(curve.up_to(epoch) for curve in curves) - reached):
+            return False
+    return True
 
 
 def _params(trial: FrozenTrial) -> dict[str, Any]:
