@@ -97,7 +97,7 @@ class Field:
             return f"{number} above {setting.above:g}".strip()
         if setting.low is not None:
             return f"{number}, {setting.low:g} or more".removeprefix(", ")
-        return ""
+        return number
 
     def accepts(self, value: Any) -> bool:
         """Whether `value`, of the right type, is within the bounds."""
