@@ -173,7 +173,7 @@ def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
 
 
 def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, csv: str
 ) -> None:
     with pytest.raises(InputError, match="no run abc on record"):
         queries.get("abc", "train")
@@ -183,7 +183,7 @@ def test_a_server_that_does_not_answer_is_told_from_a_run_that_is_not_there(
     with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
         queries.get("abc", "train")
     with pytest.raises(InputError, match=r"http://127.0.0.1:1 does not answer"):
-        ingest(IngestSettings())
+        ingest(IngestSettings(source=csv))
 
 
 def test_a_run_that_others_work_on_is_left_to_them(store: Path) -> None:
