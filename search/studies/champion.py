@@ -3,6 +3,9 @@
 It becomes champion only if McNemar's test says that it beats the present champion on test faces.
 """
 
+import io
+from contextlib import redirect_stderr
+
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -34,9 +37,14 @@ def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
         return Verdict(present.version, CHAMPION, "It is the champion already.")
     alias, reason = _judge(present, evaluated, data, parent)
     known = client.search_model_versions(f"name = '{NAME}' and run_id = '{run_id}'")
-    version = known[0] if known else mlflow.register_model(f"runs:/{run_id}/model", NAME)
+    version = known[0] if known else _new_version(run_id)
     client.set_registered_model_alias(NAME, alias, version.version)
     return Verdict(version.version, alias, reason)
+
+
+def _new_version(run_id: str) -> ModelVersion:
+    with redirect_stderr(io.StringIO()):  # MLflow prints three lines on what it registers
+        return mlflow.register_model(f"runs:/{run_id}/model", NAME)
 
 
 def _champion(client: MlflowClient) -> ModelVersion | None:
