@@ -22,6 +22,7 @@ from search.methods import SPACES, samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, storage, summary
 from search.studies.plan import Plan, starting_values
+from search.studies.study import open_study, require_known_choices
 from search.studies.trial import comparable_epoch
 
 REST: Any = ({}, space.make_space(SearchSettings()), 20)
@@ -307,3 +308,27 @@ def test_a_study_ends_at_its_target_or_without_progress(
     for value in (0.5, 0.7, 0.6, 0.65):
         study.tell(study.ask(), value)
     assert storage.ended_early(study, target, stop_after) is ended
+
+
+def test_a_space_may_be_narrowed_in_mid_study_but_gets_no_new_choices(store: Path) -> None:
+    def open_with(vary: str) -> tuple[optuna.Study, Plan]:
+        settings = SearchSettings(vary=vary, grid="none")
+        study = open_study(settings, storage.open_storage(settings.storage))
+        plan = Plan(settings, "faces", {})
+        require_known_choices(study, plan)
+        return study, plan
+
+    study, plan = open_with("optimizer=adam,sgd,adamw; lr=1e-4..1e-1 log")
+    for number in range(4):
+        study.sampler = optuna.samplers.RandomSampler(seed=number)
+        trial = study.ask()
+        plan.space.suggest(trial)
+        study.tell(trial, 0.5)
+    study, plan = open_with("optimizer=adam,adamw; lr=1e-3..1e-2 log")
+    for number in range(8):
+        study.sampler = samplers.make_sampler("curves", number, {}, plan.space, 20)
+        point = plan.space.suggest(study.ask())
+        assert point["optimizer"] in ("adam", "adamw")
+        assert 1e-3 <= point["lr"] <= 1e-2
+    with pytest.raises(InputError, match="optimizer: the study emotion was begun with"):
+        open_with("optimizer=adam,lion")

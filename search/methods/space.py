@@ -136,6 +136,7 @@ def make_space(settings: SearchSettings) -> Space:
             fixed[name] = found[0]
     if not bounds:
         raise InputError(f"space={settings.space}: varies nothing; name at least one parameter")
+    bounds = {name: b for name, b in bounds.items() if _has_effect(name, bounds, fixed, when)}
     ordered = sorted(bounds, key=lambda name: name in when)  # a condition's setting comes first
     space = Space({name: bounds[name] for name in ordered}, when, fixed)
     _check_conditions(space)
@@ -303,6 +304,21 @@ def _condition(name: str, line: Mapping[str, Any]) -> dict[str, tuple[str, Any]]
         raise InputError(f"space: {name}: when: expected one setting and its value, not {when}")
     [(other, value)] = when.items()
     return {name: (str(other), _value(_field(str(other), f"space: {name}: when"), value))}
+
+
+def _has_effect(
+    name: str,
+    bounds: Mapping[str, BaseDistribution],
+    fixed: Mapping[str, Any],
+    when: Mapping[str, tuple[str, Any]],
+) -> bool:
+    """Whether a parameter's own condition can be met: momentum needs its optimizer."""
+    other, value = when.get(name, (None, None))
+    if other is None or when[name] != Hyperparameters.fields()[name].setting.when:
+        return True
+    if other in fixed:
+        return bool(fixed[other] == value)
+    return other not in bounds or _contains(bounds[other], value)
 
 
 def _check_conditions(space: Space) -> None:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
@@ -45,6 +46,7 @@ def search(settings: SearchSettings) -> str:
         tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
             plan = Plan(settings, prepare(study, settings, parent), start)
+            require_known_choices(study, plan)
             opening.close()
             job.run_single(CHECK_DEVICE, "auto", name="the self-test")
             workers = [
@@ -104,6 +106,29 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
     study.set_user_attr("validation_faces", int((faces.split == VALIDATION).sum()))
     study.set_user_attr("parent", parent.id)
     return address
+
+
+def require_known_choices(study: optuna.Study, plan: Plan) -> None:
+    """Raise InputError if the space has choices that the study's trials did not have.
+
+    Optuna refuses them under a known name. Other bounds, and fewer choices, may change.
+    """
+    for name, bounds in plan.space.bounds.items():
+        for one in study.get_trials(deepcopy=False):
+            known = one.distributions.get(name)
+            if known is None or known == bounds:
+                continue
+            if isinstance(known, CategoricalDistribution) and isinstance(
+                bounds, CategoricalDistribution
+            ):
+                fits = set(bounds.choices) <= set(known.choices)
+            else:
+                fits = type(known) is type(bounds)
+            if not fits:
+                raise InputError(
+                    f"space: {name}: the study {study.study_name} was begun with {known}; it can "
+                    "take fewer values, but no others; give another study="
+                )
 
 
 @dataclass
