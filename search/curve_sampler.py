@@ -22,7 +22,9 @@ KIND = "curve_sampler:kind"
 MUTATIONS = 2
 """Mutations of the start that are tried before the model proposes."""
 UNIFORM = 2
-"""Uniform trials that test whether the start is any good."""
+"""Uniform trials that test whether the start is any good, before the model proposes."""
+TEST_EVERY = 6
+"""Proposals near the start after which another uniform trial tests it."""
 LEAD = 0.1
 """Least lead of a good start over a uniform trial, as a share of the best trial's."""
 RISE = 0.25
@@ -60,11 +62,11 @@ class Curve:
 class CurveSampler(BaseSampler):
     """Proposes whole settings of a conditional space, near what is known to be good.
 
-    The start comes first, then two mutations of it and two uniform settings. While the start is
-    clearly better than these (`is_good`), proposals maximise the expected improvement that a
-    Gaussian process over (setting, epoch) sees, mostly among mutations of the best settings and of
-    the start. Otherwise, and without a start, they alternate between TPE and the same process with
-    half of its candidates uniform.
+    The start comes first, then two mutations of it and two uniform settings; later, now and then,
+    another uniform one. While the start is clearly better than these (`is_good`), proposals
+    maximise the expected improvement that a Gaussian process over (setting, epoch) sees, mostly
+    among mutations of the best settings and of the start. Otherwise, and without a start, they
+    alternate between TPE and the same process with half of its candidates uniform.
 
     It keeps nothing: all it knows is in the study's trials, those that were pruned, that run now or
     that others proposed among them. So it may be made anew for each trial, in any process. The same
@@ -159,7 +161,8 @@ class CurveSampler(BaseSampler):
         if kinds.count("uniform") < UNIFORM or sum(len(c.epochs) > 0 for c in curves) < 2:
             return "uniform"
         if first is not None and is_good(first, curves):
-            return "near"
+            due = UNIFORM + kinds.count("near") // TEST_EVERY
+            return "uniform" if kinds.count("uniform") < due else "near"
         return "tpe" if kinds.count("tpe") <= kinds.count("anywhere") else "anywhere"
 
     def _is_start(self, row: Array) -> bool:
