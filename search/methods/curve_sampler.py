@@ -22,9 +22,13 @@ KIND = "curve_sampler:kind"
 MUTATIONS = 2
 """Mutations of the start that are tried before the model proposes."""
 UNIFORM = 2
-"""Uniform trials that test whether the start is any good."""
-LEAD = 1 / 3
-"""Least lead of a good start over uniform trials, as a share of the best trial's."""
+"""Uniform trials that test whether the start is any good, before the model proposes."""
+TEST_EVERY = 6
+"""Proposals near the start after which another uniform trial tests it."""
+LEAD = 0.1
+"""Least lead of a good start over a uniform trial, as a share of the best trial's."""
+RISE = 0.25
+"""Least rise of a good start's own curve, as a share of its lead over a uniform trial."""
 CANDIDATES = 500
 POINTS = 200
 """About the most points of learning curves that the model is given; a proposal stays fast."""
@@ -58,11 +62,11 @@ class Curve:
 class CurveSampler(BaseSampler):
     """Proposes whole settings of a conditional space, near what is known to be good.
 
-    The start comes first, then two mutations of it and two uniform settings. While the start is
-    clearly better than these (`is_good`), proposals maximise the expected improvement that a
-    Gaussian process over (setting, epoch) sees, mostly among mutations of the best settings and of
-    the start. Otherwise, and without a start, they alternate between TPE and the same process with
-    half of its candidates uniform.
+    The start comes first, then two mutations of it and two uniform settings; later, now and then,
+    another uniform one. While the start is clearly better than these (`is_good`), proposals
+    maximise the expected improvement that a Gaussian process over (setting, epoch) sees, mostly
+    among mutations of the best settings and of the start. Otherwise, and without a start, they
+    alternate between TPE and the same process with half of its candidates uniform.
 
     It keeps nothing: all it knows is in the study's trials, those that were pruned, that run now or
     that others proposed among them. So it may be made anew for each trial, in any process. The same
@@ -157,7 +161,8 @@ class CurveSampler(BaseSampler):
         if kinds.count("uniform") < UNIFORM or sum(len(c.epochs) > 0 for c in curves) < 2:
             return "uniform"
         if first is not None and is_good(first, curves):
-            return "near"
+            due = UNIFORM + kinds.count("near") // TEST_EVERY
+            return "uniform" if kinds.count("uniform") < due else "near"
         return "tpe" if kinds.count("tpe") <= kinds.count("anywhere") else "anywhere"
 
     def _is_start(self, row: Array) -> bool:
@@ -377,16 +382,22 @@ def _fewer(curves: Sequence[Curve], most: int) -> Sequence[Curve]:
 def is_good(start: Curve, curves: Sequence[Curve]) -> bool:
     """Whether a start is so much better than each uniform trial that it is worth staying near it.
 
-    Its lead, at the last epoch that both have reached, has to be a share `LEAD` of the best
-    trial's: where nothing has learnt anything yet, a start is ahead by chance.
+    They are compared at the last epoch that both have reached. The start has to be ahead, by at
+    least the share `LEAD` of what the best trial is ahead by, and to have risen by at least the
+    share `RISE` of its lead since its first epoch: one that has learnt nothing is ahead of
+    trainings that diverged, too.
     """
+    if not len(start.epochs):
+        return True
+    rise = start.best[-1] - start.best[0] if len(start.epochs) > 1 else np.inf
     for test in curves:
-        if test.kind != "uniform" or not len(test.epochs) or not len(start.epochs):
+        if test.kind != "uniform" or not len(test.epochs):
             continue
         epoch = min(test.epochs[-1], start.epochs[-1])
         reached = test.up_to(epoch)
         lead = start.up_to(epoch) - reached
-        if lead <= 0 or lead < LEAD * (max(curve.up_to(epoch) for curve in curves) - reached):
+        best = max(curve.up_to(epoch) for curve in curves) - reached
+        if lead <= 0 or lead < LEAD * best or rise < RISE * lead:
             return False
     return True
 
