@@ -41,8 +41,9 @@ def make_sampler(name: str, seed: int, start: Point, space: Space, epochs: int) 
 
 def curves(seed: int, start: Point, space: Space, epochs: int) -> BaseSampler:
     """Gaussian process over settings and epochs that starts from a known good setting."""
+    bounds = {name: b for name, b in space.bounds.items() if name != "epochs"}  # `Space.suggest`
     return CurveSampler(
-        space.bounds, conditions=space.when, start=start or None, most_epochs=epochs, seed=seed
+        bounds, conditions=space.when, start=start or None, most_epochs=epochs, seed=seed
     )
 
 
