@@ -88,7 +88,7 @@ def test_the_commands_of_the_readme_work_in_their_order_on_a_fresh_clone(start: 
                 assert "test accuracy" in child.stdout
                 child = start(*module_and_arguments(predict))
                 assert child.end() == 0, child.stderr
-                assert child.stdout.count("drawn as ") == 7
+                assert "drawn as" in child.stdout
             case ["source", *_]:
                 continue
             case ["mlflow", "run", *_]:

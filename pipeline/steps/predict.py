@@ -12,7 +12,7 @@ from pipeline.settings import PredictSettings
 
 def predict(settings: PredictSettings) -> None:
     images, names = _faces(settings.images)
-    table = Table(Column("face", overflow="fold", min_width=min(20, max(map(len, names)))))
+    table = Table(Column("drawn as" if settings.images == "sample" else "face", overflow="fold"))
     probabilities = []
     for run in map(str.strip, settings.runs.split(",")):
         file, _ = addresses.model_file(run)
@@ -31,4 +31,4 @@ def _faces(faces: str) -> tuple[np.ndarray, list[str]]:
     # Seed 0 draws the faces that the demo's network is trained on.
     images, labels = sample.draw(count=70, seed=1)
     first = [int(np.argmax(labels == code)) for code in range(len(CLASSES))]
-    return images[first][..., np.newaxis], [f"drawn as {name}" for name in CLASSES]
+    return images[first][..., np.newaxis], list(CLASSES)
