@@ -28,12 +28,12 @@ help: ## List the commands
 install: $(VENV)/installed ## Install into .venv, and nothing else
 
 .PHONY: demo
-demo: $(VENV)/installed ## Ingest, train and evaluate drawn faces: installs everything, 3 minutes
+demo: $(VENV)/installed ## Ingest, train and evaluate drawn faces: installs everything, 2 minutes
 	$(BIN)/mlflow run . $(DEMO)
 	$(BIN)/python -m pipeline.predict --runs latest
 	@echo "$$NEXT"
 
-# Quick on 1,500 drawn faces: a quarter of the width, less dropout and penalty, a larger learning rate.
+# Quick on 1,280 drawn faces: a quarter of the width, less dropout and penalty, a larger learning rate.
 DEMO := -P width=0.25 -P dropout=0.1 -P l2=0.001 -P batch_size=16 -P lr=0.001 -P epochs=15
 
 define NEXT

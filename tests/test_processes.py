@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_no_half_dataset(environment: dict[str, str], store: 
     """A limit on the file size simulates a full disk: the kernel refuses the write."""
     queries.use_store()
     limit = Path("mlflow.db").stat().st_size + 100_000
-    assert limit < 1500 * 48 * 48, "the images must not fit"
+    assert limit < 1280 * 48 * 48, "the images must not fit"
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.ingest"],
         cwd=store, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT,

@@ -3,7 +3,7 @@
 It lets a fresh clone run the whole pipeline without a download:
 
     from pipeline.sample import draw
-    images, labels = draw()          # 1,500 faces: (1500, 48, 48) and (1500,), both uint8
+    images, labels = draw()          # 1,280 faces: (1280, 48, 48) and (1280,), both uint8
 
 The faces have FER2013's format and class codes, but they are cartoons: a score on them says that
 the pipeline works, and nothing about photographs.
@@ -95,7 +95,7 @@ AMBIGUOUS_SHARE = 0.06
 labels are not sure here, either."""
 
 
-def draw(count: int = 1500, seed: int = 0) -> tuple[Images, NDArray[np.uint8]]:
+def draw(count: int = 1280, seed: int = 0) -> tuple[Images, NDArray[np.uint8]]:
     """Draw `count` labelled faces; the same `(count, seed)` gives the same bytes every time.
 
     Face i depends on `seed` and i only, so a smaller count gives the first faces of a larger one.
