@@ -56,4 +56,6 @@ def move_checkpoint(stopped: str, faces: Dataset, run: Run) -> None:
             "give the address of the old one as data="
         )
     run.tag(**{name: tags[name] for name in ("start_digest", "start_trained_by") if name in tags})
-    queries.checkpoint_of(stopped).replace(run.checkpoint)
+    checkpoint = queries.checkpoint_of(stopped)
+    checkpoint.replace(run.checkpoint)
+    checkpoint.with_suffix(".unfinished").unlink(missing_ok=True)  # of a kill while it was written
