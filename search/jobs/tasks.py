@@ -1,6 +1,7 @@
 """Tasks: the functions that run as jobs."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 
 from pipeline.data import SIDE
-from pipeline.errors import Pruned
+from pipeline.errors import Pruned, TrainingError
 from pipeline.networks.build import build
 from pipeline.runs import queries, tracking
 from pipeline.settings import EvaluateSettings, TrainSettings
@@ -34,40 +35,41 @@ def train_trial(
             raise Pruned(f"pruned after epoch {epoch}")
 
     name = " ".join([step, *(str(tags[tag]) for tag in ("trial", "seed") if tag in tags)])
-    checkpoint = _checkpoint(tags)
-    ended = False
-    try:
-        with tracking.record(step, settings, parent=tracking.Run(parent_id), name=name) as run:
-            run.tag(**tags)
-            send(("run", run.id))
-            faces = load_training(settings, run)
-            result = fit_and_record(
-                settings, faces, run,
-                on_epoch=[report], test_device=False, checkpoint=checkpoint,
-            )  # fmt: skip
-            if result.best_epoch:
-                best = {f"best_{metric}": result.best_value(settings.monitor)}
-                run.log_metrics(best | {"best_epoch": result.best_epoch})
-            if result.interrupted:
-                raise KeyboardInterrupt
-        ended = True
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        ended = True
-        raise
-    finally:
-        if ended and checkpoint:
-            checkpoint.unlink(missing_ok=True)
+    with tracking.record(step, settings, parent=tracking.Run(parent_id), name=name) as run:
+        run.tag(**tags)
+        send(("run", run.id))
+        faces = load_training(settings, run)
+        checkpoint = _checkpoint(tags, settings, faces.digest)
+        options: dict[str, Any] = {"test_device": False, "checkpoint": checkpoint}
+        try:
+            result = fit_and_record(settings, faces, run, on_epoch=[report], **options)
+        except (Pruned, TrainingError):  # not repeated
+            _remove(checkpoint)
+            raise
+        if result.best_epoch:
+            best = {f"best_{metric}": result.best_value(settings.monitor)}
+            run.log_metrics(best | {"best_epoch": result.best_epoch})
+        if result.interrupted:
+            raise KeyboardInterrupt
+    _remove(checkpoint)
     return result.best_value(settings.monitor)
 
 
-def _checkpoint(tags: dict[str, Any]) -> Path | None:
-    """The file from which a repeated trial resumes; other trainings of a study have none."""
+def _checkpoint(tags: dict[str, Any], settings: TrainSettings, digest: str) -> Path | None:
+    """The file from which a repeated trial resumes; other trainings of a study have none.
+
+    Its name depends on all that the training does: another study of the same name must not find it.
+    """
     if "first" not in tags:
         return None
-    study = hashlib.sha256(str(tags["study"]).encode()).hexdigest()[:12]
-    return queries.CHECKPOINTS / f"study-{study}-trial-{tags['first']}.npz"
+    same = replace(settings, data="", threads=0)
+    key = repr((tags["study"], tags["first"], same, digest))
+    return queries.CHECKPOINTS / f"trial-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+
+def _remove(checkpoint: Path | None) -> None:
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
 
 
 def train_child(send: job.Send, settings: TrainSettings, parent_id: str, digest: str) -> str:
