@@ -19,19 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 
-from pipeline.data import CLASSES, SIDE
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned
-from pipeline.runs import addresses, params, process, queries, signals
+from pipeline.runs import addresses, models, params, process, queries, signals
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
 
@@ -110,16 +106,9 @@ class Run:
         self.tag(dataset=address, dataset_digest=dataset.digest, dataset_source=source)
 
     def log_model(self, model: Any, name: str = "model") -> None:
-        """Log a Keras network for grey levels (N, 48, 48, 1), with a signature for serving."""
-        inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, SIDE, SIDE, 1))])
-        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(CLASSES)))])
-        # MLflow infers requirements by loading the model in another process, which takes 8 s.
-        mlflow.keras.log_model(
-            model,
-            name=name,
-            signature=ModelSignature(inputs, outputs),
-            pip_requirements=[f"{name}=={version}" for name, version in _model_packages().items()],
-        )
+        """Log a Keras network for grey levels (N, 48, 48, 1), ready to be served."""
+        packages = _model_packages().items()
+        models.log(model, name, [f"{name}=={version}" for name, version in packages])
 
 
 @contextmanager
