@@ -33,7 +33,8 @@ from search.settings import SearchSettings
 from search.studies import finalize, storage, summary, trial
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan
-from search.studies.study import Worker, open_study
+from search.studies.proposals import enqueue
+from search.studies.study import Worker, earlier_study, open_study
 from tests.commands import Child, until
 from tests.conftest import Start
 from tests.tiny import TINY
@@ -63,7 +64,7 @@ def stored_study(name: str = "emotion") -> optuna.Study:
 def training_process() -> int | None:
     """Process id of a running trial that has recorded an epoch."""
     for run in runs("trial"):
-        if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
+        if run.info.status == "RUNNING" and "val/accuracy" in run.data.metrics:
             return int(run.data.tags["process"].split(":")[1])
     return None
 
@@ -331,6 +332,34 @@ def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> No
     [(name, value)] = other.items()
     with pytest.raises(InputError, match=f"{name}={value}: the study emotion was begun with"):
         open_study(SearchSettings(**other), database)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"warm_start": "nothing"}, "warm_start=nothing: no such study in sqlite.*; it has before"),
+        ({"objective": "loss"}, "this study has objective=accuracy; give objective=accuracy"),
+        ({"network": "strong"}, "this study has network=compact; give network=compact"),
+        ({"sampler": "tpe"}, "the sampler tpe can't use an earlier study; give sampler=curves"),
+    ],
+)
+def test_an_earlier_study_that_cannot_be_used_is_named(
+    store: Path, option: dict[str, Any], said: str
+) -> None:
+    database = storage.open_storage("sqlite:///optuna.db")
+    before = optuna.create_study(study_name="before", storage=database, direction="maximize")
+    before.set_user_attr("settings", vars(SearchSettings()))
+    settings = SearchSettings(**{"warm_start": "before", "grid": "none"} | option)
+
+    def propose() -> None:
+        plan = Plan(settings, "none", {}, earlier_study(settings, database))
+        study = open_study(settings, database)
+        study.enqueue_trial(plan.first_points()[0])
+        study.tell(study.ask(), 0.5)
+        enqueue(study, plan)
+
+    with pytest.raises(InputError, match=said):
+        propose()
 
 
 def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> None:

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.errors import InputError
-from pipeline.runs import addresses, process, queries, tracking
+from pipeline.runs import addresses, params, process, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
@@ -40,12 +40,13 @@ def search(settings: SearchSettings) -> str:
     with ExitStack() as opening:
         opening.enter_context(storage.lock(settings.storage))
         database = storage.open_storage(settings.storage)
+        earlier = earlier_study(settings, database)
         study = open_study(settings, database)
         if known := study.user_attrs.get("parent"):
             queries.get(known, "study")
         tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
-            plan = Plan(settings, prepare(study, settings, parent), start)
+            plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()
             job.run_single(CHECK_DEVICE, "auto", name="the self-test")
@@ -79,6 +80,28 @@ def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
                 f"{name}={begun[name]}; give that, or another study="
             )
     return study
+
+
+def earlier_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study | None:
+    """The study of `warm_start`. Raises InputError if there is none, or it can't be compared."""
+    if settings.warm_start is None:
+        return None
+    names = optuna.get_all_study_names(database)
+    if settings.warm_start not in names:
+        known = ", ".join(names) or "none"
+        raise InputError(
+            f"warm_start={settings.warm_start}: no such study in "
+            f"{params.without_password(settings.storage)}; it has {known}"
+        )
+    earlier = optuna.load_study(study_name=settings.warm_start, storage=database)
+    begun = earlier.user_attrs.get("settings", {})
+    for name in ("network", "objective"):
+        if begun.get(name) != getattr(settings, name):
+            raise InputError(
+                f"warm_start={settings.warm_start}: this study has {name}={begun.get(name)}; give "
+                f"{name}={begun.get(name)}, or another study"
+            )
+    return earlier
 
 
 def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
