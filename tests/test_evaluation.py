@@ -83,4 +83,4 @@ def test_the_tables_can_be_read_back() -> None:
     assert predictions["unseen"].tolist() == unseen.tolist()
     assert predictions["label"].tolist() == [CLASSES[code] for code in LABELS]
     assert predictions["p_happy"].iloc[3] == pytest.approx(0.9)
-    assert "accuracy 62.5% (95 % interval" in metrics.classification_text(result)
+    assert "accuracy 62.5 % (95 % interval" in metrics.classification_text(result)

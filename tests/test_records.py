@@ -31,6 +31,7 @@ from pipeline.data.splitting import assemble
 from pipeline.errors import InputError, TrainingError
 from pipeline.networks import files
 from pipeline.networks.build import build
+from pipeline.percent import percent
 from pipeline.runs import addresses, params, queries, tracking
 from pipeline.settings import EvaluateSettings, IngestSettings, TrainSettings, recipe
 from pipeline.steps.evaluate import evaluate
@@ -112,7 +113,7 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     assert "mlflow.source.git.commit" in tags
     assert run.inputs.dataset_inputs[0].dataset.digest == tags["dataset_digest"]
     served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
-    faces = np.zeros((10, 48, 48, 1), np.uint8)
+    faces = np.full((10, 48, 48, 1), 99, np.uint8)
     assert served.predict(faces).sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
     assert not queries.checkpoint_of(run_id).exists()
 
@@ -125,7 +126,7 @@ def test_main_records_ingest_train_and_evaluate_as_children(trained: str, main_r
     accuracy = runs("evaluate")[0].data.metrics["test/accuracy"]
     assert main.data.metrics["test/accuracy"] == accuracy
     said = (main_run / "stdout.txt").read_text()
-    assert f"test accuracy {accuracy:.1%}" in said
+    assert f"test accuracy {percent(accuracy)}" in said
     assert "mlflow ui" in said
     folder = said.split("report and pictures: ")[1].splitlines()[0]
     assert (Path(folder) / "classification_report.txt").exists()
@@ -369,7 +370,7 @@ def test_figures_under_their_former_names_are_read(store: Path) -> None:
         "val/loss": 1.3, "best_epoch": 7, "time/recording_seconds": 2.5,
         "time/images_per_second": 300, "learning_rate": 0.1,
     }  # fmt: skip
-    assert "test accuracy 60.0% (95 % interval 50.0% to 70.0%)" in queries.summary_text(
+    assert "test accuracy 60.0 % (95 % interval 50.0 % to 70.0 %)" in queries.summary_text(
         active.info.run_id
     )
 

@@ -387,7 +387,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert names == {"trials.csv", "study.html"}
     cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
-    assert "asked for 90; ending early saved 80% of them" in cost
+    assert "asked for 90; ending early saved 80 % of them" in cost
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ REFUSED: dict[str, tuple[Callable[[NDArray], Any], str]] = {
     "different shapes": (lambda x: [x[0].tolist(), [1, 2]], "the faces differ in shape"),
     "words": (lambda x: [["a"] * 2304], "some values are not numbers"),
     "a table without header": (
-        lambda x: pd.DataFrame(x[1:].reshape(1, -1), columns=range(9, 2313)), "has become its header",
+        lambda x: pd.DataFrame(x[1:].reshape(1, -1), columns=range(9, 2313)),
+        "has become its header",
     ),
 }  # fmt: skip
 Post = Callable[[str, bytes], tuple[int, Any]]

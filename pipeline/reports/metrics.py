@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix
 
 from pipeline.data import CLASSES
+from pipeline.percent import interval, percent
 
 CODES = range(len(CLASSES))
 
@@ -55,8 +56,8 @@ _REPORT_OPTIONS: dict[str, Any] = {"labels": CODES, "target_names": CLASSES, "ze
 
 def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval for `correct` of `count` (Wilson 1927, "Probable inference")."""
-    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    wilson = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    return float(wilson.low), float(wilson.high)
 
 
 def classification_text(evaluation: Metrics) -> str:
@@ -69,7 +70,7 @@ def classification_text(evaluation: Metrics) -> str:
 
 def accuracy_text(evaluation: Metrics) -> str:
     return (
-        f"{evaluation.accuracy:.1%} (95 % interval {evaluation.low:.1%} to {evaluation.high:.1%}, "
+        f"{percent(evaluation.accuracy)} ({interval(evaluation.low, evaluation.high)}, "
         f"{len(evaluation.labels):,} faces)"
     )
 

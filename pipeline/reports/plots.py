@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.data import CLASSES, SPLITS
+from pipeline.percent import percent
 from pipeline.reports.metrics import Metrics, accuracy_text, worst_mistakes
 
 # Without pyplot, which has a global list of figures and is not thread-safe.
@@ -37,7 +38,7 @@ def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
         bottom += counts[split]
     for x, total in enumerate(bottom):
         axes.annotate(
-            f"{total:,.0f}\n{total / bottom.sum():.1%}", (x, total), (0, 3),
+            f"{total:,.0f}\n{percent(total / bottom.sum())}", (x, total), (0, 3),
             textcoords="offset points", ha="center", fontsize=9,
         )  # fmt: skip
     axes.set(ylabel="faces", ylim=(0, 1.2 * bottom.max()), title="Faces by class and split")
@@ -81,7 +82,9 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int, file: Path) 
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     accuracy = history[best_epoch - 1]["val/accuracy"]
-    figure.suptitle(f"Validation accuracy {accuracy:.1%} in epoch {best_epoch}, which is saved")
+    figure.suptitle(
+        f"Validation accuracy {percent(accuracy)} in epoch {best_epoch}, which is saved"
+    )
     return _save(figure, file)
 
 
@@ -97,7 +100,7 @@ def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
         axes.text(
             j,
             i,
-            f"{count:,}\n{shares[i, j]:.0%}",
+            f"{count:,}\n{percent(shares[i, j], 0)}",
             ha="center",
             va="center",
             color=color,
@@ -125,7 +128,7 @@ def mistakes(
             axes.imshow(images[row, ..., 0], cmap="gray", vmin=0, vmax=255)
             axes.set_title(
                 f"labelled {CLASSES[evaluation.labels[row]]}\n"
-                f"{CLASSES[predicted]} {evaluation.probabilities[row, predicted]:.0%}",
+                f"{CLASSES[predicted]} {percent(evaluation.probabilities[row, predicted], 0)}",
                 fontsize=8,
             )
     figure.suptitle("Most confident errors: label above, prediction below", fontsize=10)

@@ -11,6 +11,7 @@ from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
+from pipeline.percent import interval, percent
 from pipeline.runs.metric_names import with_present_names
 from pipeline.runs.params import has_settings
 from pipeline.settings import LATEST, Hyperparameters
@@ -144,8 +145,8 @@ def summary_text(evaluate_run: str) -> str:
     m = metrics_of(run)
     return "\n".join(
         [
-            f"test accuracy {m['test/accuracy']:.1%} "
-            f"(95 % interval {m['test/accuracy_low']:.1%} to {m['test/accuracy_high']:.1%})",
+            f"test accuracy {percent(m['test/accuracy'])} "
+            f"({interval(m['test/accuracy_low'], m['test/accuracy_high'])})",
             f"report and pictures: {artifacts}",
             f"all runs: {_mlflow()} ui, then open http://127.0.0.1:5000 and choose Model training",
         ]

@@ -6,6 +6,7 @@ from rich.table import Column, Table
 
 from pipeline.data import CLASSES, sample, sources
 from pipeline.networks import files
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import PredictSettings
 
@@ -20,7 +21,7 @@ def predict(settings: PredictSettings) -> None:
         table.add_column(run, overflow="fold")
     for row, name in enumerate(names):
         best = [(CLASSES[a[row].argmax()], a[row].max()) for a in probabilities]
-        table.add_row(name, *(f"{word} {share:.0%}" for word, share in best))
+        table.add_row(name, *(f"{word} {percent(share, 0)}" for word, share in best))
     Console().print(table)
 
 

@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
+from pipeline.percent import percent
 from pipeline.reports import metrics
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
@@ -64,8 +65,8 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
         return CHALLENGER, f"It can't be compared with the champion ({error})."
     only_new, only_old, p = metrics.mcnemar(new.correct, old.correct)
     figures = (
-        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.correct):,} test "
-        f"faces, McNemar p = {p:.2g}."
+        f"{percent(new.accuracy)} against {percent(old.accuracy)} on the same "
+        f"{len(new.correct):,} test faces, McNemar p = {p:.2g}."
     )
     if p >= SIGNIFICANT:
         return CHALLENGER, f"It shows no significant difference from the champion, {figures}"
