@@ -12,6 +12,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from pipeline.data import CLASSES
 from pipeline.percent import interval, percent
+from pipeline.reports import calibration
 
 CODES = range(len(CLASSES))
 
@@ -103,12 +104,22 @@ def metrics(evaluation: Metrics, split: str) -> dict[str, float]:
         f"{split}/accuracy_high": evaluation.high,
         f"{split}/macro_f1": by_class["macro avg"]["f1-score"],
         f"{split}/weighted_f1": by_class["weighted avg"]["f1-score"],
+        **calibration_metrics(evaluation, split),
     }
     for name in CLASSES:
         numbers[f"{split}_by_class/precision_{name}"] = by_class[name]["precision"]
         numbers[f"{split}_by_class/recall_{name}"] = by_class[name]["recall"]
         numbers[f"{split}_by_class/f1_{name}"] = by_class[name]["f1-score"]
     return {name: float(value) for name, value in numbers.items()}
+
+
+def calibration_metrics(evaluation: Metrics, split: str) -> dict[str, float]:
+    """Log-loss and expected calibration error, by their names in the store."""
+    labels, probabilities = evaluation.labels, evaluation.probabilities
+    return {
+        f"{split}/log_loss": calibration.log_loss(labels, probabilities),
+        f"{split}/calibration_error": calibration.reliability(labels, probabilities).error,
+    }
 
 
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> tuple[int, int, float]:

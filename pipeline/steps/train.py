@@ -13,7 +13,9 @@ import keras
 from pipeline.data import VALIDATION
 from pipeline.data.dataset import Dataset
 from pipeline.networks import files
-from pipeline.reports import artifacts, metrics, plots
+from pipeline.networks.temperature import with_temperature
+from pipeline.reports import artifacts, calibration, metrics, plots
+from pipeline.reports.metrics import Metrics
 from pipeline.runs import addresses, tracking
 from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
@@ -110,13 +112,29 @@ def _record(result: TrainResult, faces: Dataset, run: Run, monitor: str) -> None
     names = {"accuracy", monitor}
     best = {f"val/best_{name}": result.best_value(name) for name in names}
     run.log_metrics(best | {"best_epoch": result.best_epoch})
-    run.log_text(files.summary(result.model), "network.txt")
-    run.log_model(result.model)
     images, labels = faces.part(VALIDATION)
     evaluation = metrics.compute(labels, files.predict(result.model, images))
+    model = result.model
+    if result.settings.calibrate:
+        model, evaluation = _calibrate(model, evaluation, run)
+    run.log_metrics(metrics.calibration_metrics(evaluation, "val"))
+    run.log_text(files.summary(model), "network.txt")
+    run.log_model(model)
     with TemporaryDirectory() as scratch:
         artifacts.write(evaluation, "validation", Path(scratch))
         plots.curves(result.history, result.best_epoch, Path(scratch) / "curves.png")
         run.log_files(Path(scratch))
     print(f"validation accuracy {metrics.accuracy_text(evaluation)}, epoch {result.best_epoch}")
     print(f"train run {run.id}")
+
+
+def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras.Model, Metrics]:
+    """The network with the temperature that suits `evaluation`, of the validation split, and its
+    evaluation on that split; logs the figures before."""
+    labels, probabilities = evaluation.labels, evaluation.probabilities
+    temperature = calibration.fit_temperature(labels, probabilities)
+    before = metrics.calibration_metrics(evaluation, "val")
+    run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
+    run.log_metrics({"val/temperature": temperature})
+    scaled = calibration.with_temperature(probabilities, temperature)
+    return with_temperature(model, temperature), metrics.compute(labels, scaled)
