@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import TrainingError
+from pipeline.reports import notes
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
@@ -180,7 +181,9 @@ def _confirm_one(
     if done := queries.finished_run("confirm", training, study.user_attrs["digest"], parent.id):
         return queries.metrics_of(done)[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
-    outcome = job.run(TRAIN_TRIAL, training, parent.id, "confirm", tags, stop=stop)
+    settings = notes.words(study.get_trials(deepcopy=False)[number].params)
+    name = notes.joined(f"trial {number} confirmed", f"seed {training.seed}", *settings)
+    outcome = job.run(TRAIN_TRIAL, training, parent.id, "confirm", tags, name, stop=stop)
     if outcome.kind == "failed":
         print(f"trial {number} with seed {training.seed} failed: {outcome.text}")
         return 0.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1e9

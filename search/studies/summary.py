@@ -15,7 +15,7 @@ from search.settings import SearchSettings
 from search.studies import front
 from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
-from search.studies.progress import describe, page_info
+from search.studies.progress import page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.table import PARAM, trials_table
 
@@ -80,7 +80,7 @@ less so.
 {cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
-    describe(parent, text)
+    parent.describe(text)
     return text
 
 
