@@ -30,7 +30,7 @@ from pipeline.runs import process, queries, tracking
 from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, storage, summary, trial
+from search.studies import finalize, front, storage, summary, trial
 from search.studies.deadline import Deadline
 from search.studies.display import Display
 from search.studies.plan import Plan
@@ -66,6 +66,12 @@ def end(study: optuna.Study, plan: Plan, parent: tracking.Run) -> None:
     finalize.finish(study, plan, parent, Deadline(0), Display(plan))
 
 
+def resumed_from(trial: optuna.trial.FrozenTrial) -> int:
+    """The epoch of the checkpoint that a repeated trial began with; 0 if there was none."""
+    run = MlflowClient().get_run(trial.user_attrs["run"])
+    return int(run.data.metrics.get("resumed_from_epoch", 0))
+
+
 def training_process() -> int | None:
     """Process id of a running trial that has recorded an epoch."""
     for run in runs("trial"):
@@ -99,6 +105,13 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     [killed] = [t for t in trials if "killed by SIGKILL" in t.user_attrs.get("error", "")]
     [repeat] = [t for t in trials if storage.retry_history(t) == [killed.number]]
     assert repeat.params == killed.params
+    epoch = resumed_from(repeat)
+    assert epoch >= 1, "it was not trained from its first epoch again"
+    assert repeat.last_step is not None
+    assert repeat.last_step > epoch
+    assert [*repeat.intermediate_values] == [*range(1, repeat.last_step + 1)], "a whole curve"
+    for known in range(1, epoch):
+        assert repeat.intermediate_values[known] == killed.intermediate_values[known]
     run = MlflowClient().get_run(killed.user_attrs["run"])
     assert (run.info.status, run.data.tags["error"]) == (
         "FAILED",
@@ -135,6 +148,34 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     refused = start_study(data=store / "others", trials=3, **LONG)
     assert refused.end() == 2
     assert "the study emotion was begun on another dataset" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_front_of_macro_f1_against_parameters_is_searched_confirmed_and_shown(
+    start_study: Callable[..., Child], data: str
+) -> None:
+    options = SMALL | {"vary": "width=0.05..0.5", "objective": "macro_f1", "cost": "parameters"}
+    study = start_study(data=data, trials=5, **options)
+    assert study.end() == 0, study.stderr
+    assert_accounted_for(5)
+
+    client = MlflowClient()
+    finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
+    for one in finished:
+        metrics = client.get_run(one.user_attrs["run"]).data.metrics
+        assert one.value == pytest.approx(metrics["val/best_macro_f1"], abs=1e-6)
+    costs = {one.number: one.user_attrs[front.COST] for one in finished}
+    assert len(set(costs.values())) > 1
+
+    # Of the front, every point costs more and is better than the one before; each has a command.
+    on_front = [one.number for one in front.pareto(stored_study())]
+    _, _, section = study.stdout.partition("## Front of macro_f1 against parameters")
+    rows = [line.split("|")[1:] for line in section.splitlines() if "mlflow run" in line]
+    assert [int(row[0]) for row in rows] == on_front
+    assert [int(row[1].replace(",", "")) for row in rows] == [costs[n] for n in on_front]
+    assert all("-P monitor=macro_f1" in row[3] for row in rows)
+    confirmed = {int(run.data.tags["trial"]) for run in runs("confirm")}
+    assert confirmed == {t.number for t in front.spread(front.pareto(stored_study()), 3)}
 
 
 @pytest.mark.slow
