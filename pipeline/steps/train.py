@@ -67,7 +67,8 @@ def fit_and_record(
 ) -> TrainResult:
     """Train with `fit` on the device of this machine; record the device and every epoch.
 
-    The metric time/recording_seconds is the time spent on recording and in `on_epoch`.
+    The metric time/recording_seconds is the time spent on recording and in `on_epoch`;
+    resumed_from_epoch is the last epoch that was read from a checkpoint, if one was.
     """
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
@@ -93,9 +94,12 @@ def fit_and_record(
             recording += time.perf_counter() - start
 
     try:
-        return fit(
+        result = fit(
             settings, faces, precision=precision, initial=initial, on_epoch=[record], **options
         )
+        if result.state.resumed_from:
+            run.log_metrics({"resumed_from_epoch": result.state.resumed_from})
+        return result
     finally:
         training = time.perf_counter() - begin
         run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
