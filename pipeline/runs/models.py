@@ -5,7 +5,7 @@ give `served_network.ServedNetwork`, whose code is a file of the model.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,29 @@ from pipeline.data import CLASSES, SIDE
 from pipeline.runs import served_network
 
 
-def log(network: Any, name: str, requirements: Sequence[str]) -> ModelInfo:
+def log(
+    network: Any, name: str, requirements: Sequence[str], finish: Callable[[Path], None]
+) -> ModelInfo:
     """Log a Keras network (N, 48, 48, 1) to the active run as the model `name`.
 
-    `requirements` are the packages that serve it, as pip takes them.
+    `requirements` are the packages that serve it, as pip takes them. `finish` is called with the
+    folder of the saved model before it is logged.
     """
     # MLflow infers requirements by loading the model in another process, which takes 8 s.
     return Model.log(
-        None, _Flavor, name=name, flavor_name="keras", network=network, requirements=requirements
-    )
+        None, _Flavor(finish), name=name, flavor_name="keras", network=network,
+        requirements=requirements,
+    )  # fmt: skip
 
 
 class _Flavor:
     """What `Model.log` takes as a flavor."""
 
-    @staticmethod
+    def __init__(self, finish: Callable[[Path], None]) -> None:
+        self._finish = finish
+
     def save_model(
-        path: str, mlflow_model: Model, network: Any, requirements: Sequence[str]
+        self, path: str, mlflow_model: Model, network: Any, requirements: Sequence[str]
     ) -> None:
         inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, SIDE, SIDE, 1))])
         outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(CLASSES)))])
@@ -62,3 +68,4 @@ class _Flavor:
             python_env="python_env.yaml",
         )
         mlflow_model.save(str(Path(path) / "MLmodel"))
+        self._finish(Path(path))

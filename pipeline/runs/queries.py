@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
 from pipeline.percent import interval, percent
+from pipeline.runs import experiment
 from pipeline.runs.metric_names import present, with_present_names
 from pipeline.runs.params import has_settings, is_value
 from pipeline.settings import LATEST, Hyperparameters, TrainSettings
@@ -157,6 +158,21 @@ def evaluation_of(train_run: str, **digest: str) -> str | None:
     return found[0].info.run_id if found else None
 
 
+def logged_model(train_run: str) -> str | None:
+    """Id of the model that a train run has logged last."""
+    outputs = MlflowClient().get_run(train_run).outputs
+    models = outputs.model_outputs if outputs else []
+    return models[-1].model_id if models else None
+
+
+def model_text(model_id: str, name: str) -> str | None:
+    """Text of a file beside a logged model; None if it is not there."""
+    try:
+        return mlflow.artifacts.load_text(f"models:/{model_id}/{name}")
+    except (MlflowException, OSError):  # of an earlier version, or deleted
+        return None
+
+
 def _mlflow() -> str:
     """Path of this environment's mlflow command, relative to the working folder if possible."""
     command = Path(sys.executable).with_name("mlflow")
@@ -180,7 +196,7 @@ def test_accuracy(evaluate_run: str) -> dict[str, float]:
 
 
 def summary_text(evaluate_run: str) -> str:
-    """Summary of an evaluate run for the terminal: accuracy, artifact folder, `mlflow ui`."""
+    """Summary of an evaluate run for the terminal: accuracy and artifact folder."""
     run = MlflowClient().get_run(evaluate_run)
     artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
     m = metrics_of(run)
@@ -189,9 +205,16 @@ def summary_text(evaluate_run: str) -> str:
             f"test accuracy {percent(m['test/accuracy'])} "
             f"({interval(m['test/accuracy_low'], m['test/accuracy_high'])})",
             f"report and pictures: {artifacts}",
-            f"all runs: {_mlflow()} ui, then open http://127.0.0.1:5000 and choose Model training",
         ]
     )
+
+
+def address_text(run_id: str) -> str:
+    """The last line of a command: where a browser shows its run."""
+    address = experiment.run_address(run_id)
+    if mlflow.get_tracking_uri().startswith("http"):
+        return f"see {address}"
+    return f"see {address} (after: {_mlflow()} ui)"
 
 
 def local_artifacts(run_id: str) -> Path | None:

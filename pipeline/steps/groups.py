@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.data import dataset
 from pipeline.percent import interval, percent
-from pipeline.reports import plots, seeds
+from pipeline.reports import notes, plots, seeds
 from pipeline.runs import addresses, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST, EvaluateSettings, TrainSettings
@@ -25,7 +25,8 @@ def train(settings: TrainSettings) -> str:
         return training.train(settings)
     stopped = _stopped(settings)
     tracking.discard_project_run(stopped)
-    with tracking.record("group", settings, run_id=stopped) as run:
+    name = notes.training_name(settings)
+    with tracking.record("group", settings, run_id=stopped, name=name) as run:
         address = dataset_address(settings.data, run)
         faces = dataset.load_without_test(addresses.dataset_folder(address))
         run.use_dataset(faces, address, context="train")
@@ -40,8 +41,15 @@ def train(settings: TrainSettings) -> str:
             )
         members = [member.info.run_id for member in queries.members(run.id)]
         _record_curves(members, run)
-        print(_record_figures(members, run, f"val/best_{settings.monitor}"))
-    print(f"group {run.id}")
+        text = _record_figures(members, run, f"val/best_{settings.monitor}")
+        run.describe(
+            notes.paragraphs(
+                f"**{text}.** All figures of each seed are in `seeds.csv`.",
+                notes.settings_note(settings),
+                f"Next: `mlflow run . -e evaluate -P run={run.id}` measures each on the test images.",
+            )
+        )
+    print(f"{text}\ngroup {run.id}")
     return run.id
 
 
@@ -50,10 +58,18 @@ def evaluate(settings: EvaluateSettings) -> str:
     trained = addresses.trainings(settings.run)
     if trained == [settings.run]:
         return evaluation.evaluate(settings)
-    with tracking.record("evaluate_group", settings) as run:
+    name = notes.joined(settings.split, f"{len(trained)} seeds")
+    with tracking.record("evaluate_group", settings, name=name) as run:
         evaluated = [evaluation.evaluate(replace(settings, run=one), parent=run) for one in trained]
-        print(_record_figures(evaluated, run, f"{settings.split}/accuracy"))
+        text = _record_figures(evaluated, run, f"{settings.split}/accuracy")
         run.tag(group=settings.run)
+        run.describe(notes.paragraphs(f"**{text}.**", notes.settings_note(settings)))
+        if settings.split == "test":  # groups of trainings are sorted by their accuracy on test
+            figures = queries.figures(run.id)
+            Run(settings.run).log_metrics(
+                {k: v for k, v in figures.items() if k.startswith("test")}
+            )
+    print(text)
     print(f"evaluations of group {settings.run}: run {run.id}")
     return run.id
 

@@ -24,6 +24,8 @@ class TrainState:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: list[NDArray[Any]] = field(default_factory=list)
+    resumed_from: int = 0
+    """The last epoch of the checkpoint that this process began with; 0 if there was none."""
 
     def record(
         self, logs: dict[str, float], weights: list[NDArray[Any]], settings: Hyperparameters
@@ -61,6 +63,7 @@ def load(file: Path, variables: Sequence[Any], state: TrainState) -> None:
         state.best_weights = [arrays[f"best_{i}"] for i in range(best_count)]
     state.history = [with_present_names(logs) for logs in about["history"]]
     state.best_epoch = about["best_epoch"]
+    state.resumed_from = len(state.history)
 
 
 def _open(file: Path) -> Any:

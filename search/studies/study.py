@@ -22,6 +22,7 @@ from search.methods.space import Point
 from search.settings import SearchSettings
 from search.studies import finalize, front, progress, proposals, storage, trial
 from search.studies.deadline import Deadline
+from search.studies.display import Display
 from search.studies.plan import Plan, starting_values
 from search.studies.results import shown
 
@@ -50,16 +51,17 @@ def search(settings: SearchSettings) -> str:
             require_known_choices(study, plan)
             opening.close()
             job.run_single(CHECK_DEVICE, "auto", name="the self-test")
-            workers = [
-                Worker(number, plan, database, parent.id, deadline)
-                for number in range(settings.workers)
-            ]
-            try:
-                job.run_parallel(settings.workers, Worker.run, workers)
-            except StorageInternalError as error:
-                raise storage.unreachable(settings.storage, error) from error
-            with storage.lock(settings.storage, ".end"):
-                finalize.finish(study, plan, parent, deadline)
+            with Display(plan, deadline) as display:
+                workers = [
+                    Worker(number, plan, database, parent.id, deadline, display)
+                    for number in range(settings.workers)
+                ]
+                try:
+                    job.run_parallel(settings.workers, Worker.run, workers)
+                except StorageInternalError as error:
+                    raise storage.unreachable(settings.storage, error) from error
+                with storage.lock(settings.storage, ".end"):
+                    finalize.finish(study, plan, parent, deadline, display)
     return parent.id
 
 
@@ -163,6 +165,7 @@ class Worker:
     database: RDBStorage
     parent_id: str
     deadline: Deadline
+    display: Display
 
     def __post_init__(self) -> None:
         settings = self.plan.settings
@@ -224,17 +227,26 @@ class Worker:
         settings = self.plan.settings
         heartbeat = storage.make_heartbeat(self.database, taken)
         training = self.plan.training(point)
+        name = f"trial {taken.number}"
         try:
             outcome = trial.run(
-                taken, training, self.parent_id, settings.epochs, heartbeat=heartbeat, stop=stop
+                taken,
+                training,
+                self.parent_id,
+                settings.epochs,
+                heartbeat=heartbeat,
+                on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
+                stop=stop,
             )
         except UpdateFinishedTrialError:
-            print(f"trial {taken.number} was taken over by another worker")
+            self.display.print(f"{name} was taken over by another worker")
             return
+        finally:
+            self.display.ended(name)
         self.tell(taken, outcome)
         if outcome.kind == "refused":
             raise InputError(outcome.text)
-        print(self._line(taken.number), flush=True)
+        self.display.print(self._line(taken.number))
         progress.record_progress(self.study, self.plan, Run(self.parent_id))
 
     def tell(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
@@ -265,5 +277,6 @@ class Worker:
         )
         return (
             f"trial {number} {ended.state.name.lower()} {value}{error} after "
-            f"{len(ended.intermediate_values)} epochs, {seconds:.0f} s: {point}"
+            f"{len(ended.intermediate_values)} epochs, {seconds:.0f} s: {point} "
+            f"({self.display.summary(self.study)})"
         )

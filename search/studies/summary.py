@@ -16,7 +16,7 @@ from search.settings import SearchSettings
 from search.studies import front
 from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
-from search.studies.progress import describe, page_info
+from search.studies.progress import page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.table import PARAM, trials_table
 
@@ -75,14 +75,14 @@ less so.
 
 ## Parameter importance
 
-{_importance_text(importance(study))}
+{_importance_text(importance(study), name)}
 
 ## Cost
 
 {cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
-    describe(parent, text)
+    parent.describe(text)
     return text
 
 
@@ -119,14 +119,13 @@ def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     return f"It does not differ significantly from trial {numbers}.{cheaper}"
 
 
-def _importance_text(shares: Mapping[str, float]) -> str:
+def _importance_text(shares: Mapping[str, float], name: str) -> str:
     if not shares:
-        return "Too few trials have finished, or all with the same accuracy, for an estimate."
+        return f"Too few trials have finished, or all with the same {name}, for an estimate."
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     lines = [f"- {name}: {percent(share, 0)}" for name, share in ranked]
-    return "Share of the variance of validation accuracy over finished trials (fANOVA):\n\n" + (
-        "\n".join(lines)
-    )
+    title = f"Share of the variance of validation {name} over finished trials (fANOVA):"
+    return "\n".join([title, "", *lines])
 
 
 def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
