@@ -11,7 +11,7 @@ from rich.progress import track
 from pipeline import paths, registry
 from pipeline.data import CLASSES, SIDE, TEST, TRAIN, UNASSIGNED, VALIDATION, fer_csv, sample
 from pipeline.data.archives import Files, open_archive
-from pipeline.data.dataset import Faces
+from pipeline.data.dataset import SOURCE_SPLITS, Faces, check
 from pipeline.data.pictures import LARGEST, decode
 from pipeline.errors import InputError, note, reason
 from pipeline.registry import REFERENCE
@@ -74,7 +74,7 @@ def read(source: str, seed: int) -> Faces:
         images, labels = sample.draw(seed=seed)
         return Faces(images, labels, np.full(len(labels), UNASSIGNED, np.uint8))
     if REFERENCE.fullmatch(source) and not source.startswith(KAGGLE):
-        return _checked(registry.load(source, {}, "source")(seed), source)
+        return _from_function(source, seed)
     path = (
         _download(source.removeprefix(KAGGLE)) if source.startswith(KAGGLE) else paths.find(source)
     )
@@ -82,19 +82,17 @@ def read(source: str, seed: int) -> Faces:
     return fer_csv.read_csv(path) if files is None else read_files(files)
 
 
-def _checked(faces: Faces, source: str) -> Faces:
-    """The same faces, from a user's function. Raises InputError if a shape or type is wrong."""
-    count = len(faces.labels)
-    expected = {"images": (count, SIDE, SIDE), "labels": (count,), "split": (count,)}
-    for name, shape in expected.items():
-        array = getattr(faces, name)
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise InputError(
-                f"source={source}: {name} is {array.dtype} {array.shape}, expected uint8 {shape}"
-            )
-    if count and faces.labels.max() >= len(CLASSES):
-        raise InputError(f"source={source}: a label is {faces.labels.max()}, expected 0 to 6")
-    return faces
+def _from_function(source: str, seed: int) -> Faces:
+    function = registry.load(source, {}, "source")
+    try:
+        faces = function(seed)
+        images, labels, split = faces.images, faces.labels, faces.split
+    except InputError:
+        raise
+    except Exception as error:  # a user's function can raise any error
+        raise InputError(f"source={source}: {type(error).__name__}: {reason(error)}") from error
+    check(images, labels, split, f"source={source}", SOURCE_SPLITS)
+    return Faces(images, labels, split)
 
 
 def read_files(files: Files) -> Faces:
