@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, reason
 from pipeline.networks import files
+from pipeline.runs.metric_names import with_present_names
 from pipeline.settings import Hyperparameters
 
 
@@ -23,13 +24,15 @@ class TrainState:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: list[NDArray[Any]] = field(default_factory=list)
+    resumed_from: int = 0
+    """The last epoch of the checkpoint that this process began with; 0 if there was none."""
 
     def record(
         self, logs: dict[str, float], weights: list[NDArray[Any]], settings: Hyperparameters
     ) -> None:
         """Append an epoch; keep its weights if it is the best one, or if the last one is kept."""
         self.history.append(logs)
-        metric = f"val_{settings.monitor}"
+        metric = f"val/{settings.monitor}"
         sign = -1.0 if settings.monitor == "loss" else 1.0
         is_best = not self.best_epoch or (
             sign * logs[metric] > sign * self.history[self.best_epoch - 1][metric]
@@ -71,7 +74,9 @@ def load(file: Path, variables: Sequence[Any], state: TrainState) -> None:
         )
     files.set_state(variables, now)
     state.best_weights = [arrays[name] for name in _names(arrays, "best_")]
-    state.history, state.best_epoch = about["history"], about["best_epoch"]
+    state.history = [with_present_names(logs) for logs in about["history"]]
+    state.best_epoch = about["best_epoch"]
+    state.resumed_from = len(state.history)
 
 
 def _names(arrays: Mapping[str, Any], prefix: str) -> list[str]:
