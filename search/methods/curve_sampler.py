@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
+from threadpoolctl import ThreadpoolController
 
 from search.methods.curve_gp import CurveGP, Observations
 from search.methods.unit_cube import Array, Conditions, UnitCube
@@ -37,6 +38,9 @@ TRIALS = 250
 """The most trials that the model is given."""
 FITTED = 80
 """The most trials that its covariance is fitted to."""
+BLAS = ThreadpoolController()
+"""A proposal's matrices are small: with a thread for each core, BLAS spends ten times the CPU time
+on them, which the trainings that run beside it need."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class CurveSampler(BaseSampler):
         """The whole space, whatever applies."""
         return recorded_space(study.get_trials(deepcopy=False), self._space)
 
+    @BLAS.wrap(limits=1, user_api="blas")
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
