@@ -20,6 +20,7 @@ from pipeline.data import TEST, TRAIN, dataset
 from pipeline.data.dataset import Dataset, unseen
 from pipeline.errors import InputError
 from pipeline.networks import learnt
+from pipeline.percent import percent
 from pipeline.reports import notes
 from pipeline.runs import addresses, environment, experiment, queries, tracking
 from pipeline.runs.views import EVALUATIONS, TRAININGS, VIEWS
@@ -130,7 +131,7 @@ def test_a_command_ends_with_the_address_of_its_run(command: Command, csv: str) 
 def test_runs_are_named_by_what_differs(trained: str) -> None:
     training = "report · lr 0.002 · batch size 32 · epochs 2 · width 0.05 · seed 0"
     assert run_of("train").info.run_name == training
-    accuracy = notes.percent(run_of("evaluate").data.metrics["test/accuracy"])
+    accuracy = percent(run_of("evaluate").data.metrics["test/accuracy"])
     assert run_of("evaluate").info.run_name == f"test · {training} · {accuracy}"
     assert run_of("ingest").info.run_name == "faces.csv · 120 images"
     compact = replace(recipe(TrainSettings, "compact"), seed=1)
@@ -152,10 +153,8 @@ def test_a_name_that_a_user_gave_stays(store: Path, monkeypatch: pytest.MonkeyPa
 def test_a_description_has_the_result_and_a_command_that_repeats_the_run(trained: str) -> None:
     train, tested = note_of(trained), note_of(run_of("evaluate").info.run_id)
     m = run_of("evaluate").data.metrics
-    interval = (
-        f"{notes.percent(m['test/accuracy_low'])} to {notes.percent(m['test/accuracy_high'])}"
-    )
-    assert train.startswith(f"**Test accuracy {notes.percent(m['test/accuracy'])}** (95 % interval")
+    interval = f"{percent(m['test/accuracy_low'])} to {percent(m['test/accuracy_high'])}"
+    assert train.startswith(f"**Test accuracy {percent(m['test/accuracy'])}** (95 % interval")
     assert interval in train
     assert interval in tested
     assert "**Validation accuracy" in train

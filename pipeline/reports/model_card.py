@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.data import CLASSES
+from pipeline.percent import interval, percent
 from pipeline.reports.metrics import Metrics, accuracy_interval
-from pipeline.reports.notes import interval, paragraphs, percent, settings_note
+from pipeline.reports.notes import paragraphs, settings_note
 from pipeline.settings import TrainSettings
 
 FILE = "model_card.md"

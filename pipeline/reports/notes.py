@@ -15,19 +15,21 @@ ENTRY_POINTS = {
     "CompareSettings": "compare",
 }
 """Entry point of each class of settings; the others belong to the main one."""
-NOT_IN_NAMES = {"network", "data", "seed", "threads", "resume", "source", "precision", "storage"}
+NOT_IN_NAMES = {
+    "network",
+    "data",
+    "seed",
+    "seeds",
+    "threads",
+    "resume",
+    "source",
+    "precision",
+    "storage",
+}
 SPEAK_FOR_THEMSELVES = {"optimizer", "network"}
 NAMED_FIRST = ("optimizer", "lr", "batch_size", "epochs", "width")
 LONGEST_NAME = 90
 TEST_LINE = "**Test accuracy "
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def interval(low: float, high: float) -> str:
-    return f"95 % interval {percent(low)} to {percent(high)}"
 
 
 def differing(settings: Settings) -> dict[str, object]:
@@ -74,7 +76,8 @@ def training_name(settings: Hyperparameters) -> str:
     changes = {k: v for k, v in differing(settings).items() if k not in NOT_IN_NAMES}
     names = [*(name for name in NAMED_FIRST if name in changes), *changes]
     network = settings.network.rpartition(":")[2]
-    seed = f"seed {settings.seed}"
+    several = getattr(settings, "seeds", None)
+    seed = f"seeds {several}" if several else f"seed {settings.seed}"
     return joined(network, *words({name: changes[name] for name in names}), seed)
 
 

@@ -18,19 +18,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 
-from pipeline.data import CLASSES, SIDE
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned
-from pipeline.runs import addresses, environment, experiment, params, process, queries, signals
+from pipeline.runs import (
+    addresses,
+    environment,
+    experiment,
+    models,
+    params,
+    process,
+    queries,
+    signals,
+)
 from pipeline.runs.metric_names import rounded
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
@@ -157,34 +162,11 @@ class Run:
         finish: Callable[[Path], None] = lambda folder: None,
         name: str = "model",
     ) -> None:
-        """Log a Keras network for grey levels (N, 48, 48, 1), with a signature for serving.
+        """Log a Keras network for grey levels (N, 48, 48, 1), ready to be served.
 
         `finish` is called with the folder of the saved model before it is logged.
         """
-        inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, SIDE, SIDE, 1))])
-        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(CLASSES)))])
-        # MLflow infers requirements by loading the model in another process, which takes 8 s.
-        Model.log(
-            None,
-            _KerasFlavor(finish),
-            name=name,
-            model=model,
-            signature=ModelSignature(inputs, outputs),
-            pip_requirements=environment.model_packages(),
-        )
-
-
-class _KerasFlavor:
-    """MLflow's Keras flavour, which `finish` adds files to."""
-
-    __name__ = "mlflow.keras"
-
-    def __init__(self, finish: Callable[[Path], None]) -> None:
-        self.finish = finish
-
-    def save_model(self, path: str, **options: Any) -> None:
-        mlflow.keras.save_model(path=path, **options)
-        self.finish(Path(path))
+        models.log(model, name, environment.model_packages(), finish)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pipeline.data import CLASSES, SPLITS, TRAIN, dataset
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files, learnt
+from pipeline.percent import interval, percent
 from pipeline.reports import artifacts, metrics, model_card, notes, plots
 from pipeline.reports.metrics import Metrics
 from pipeline.runs import addresses, experiment, queries, tracking
@@ -51,7 +52,7 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
             figures[f"{settings.split}/accuracy_unseen"] = unseen_result.accuracy
         model_id = queries.logged_model(trained_by) if trained_by else None
         run.log_metrics(figures, faces=faces if model_id else None, model_id=model_id)
-        run.rename(notes.joined(settings.split, network, notes.percent(result.accuracy)))
+        run.rename(notes.joined(settings.split, network, percent(result.accuracy)))
         run.describe(evaluation_note(settings, run, result, unseen_result, earlier))
         run.log_text(metrics.predictions_csv(result, unseen), "predictions.csv")
         artifacts.write(result, settings.split, Path(scratch))
@@ -89,20 +90,20 @@ def evaluation_note(
     alone = "Each of them is a copy of a training image."
     if unseen:
         alone = (
-            f"Without copies of training images: {notes.percent(unseen.accuracy)} "
+            f"Without copies of training images: {percent(unseen.accuracy)} "
             f"({len(unseen.labels):,} images)."
         )
         if len(unseen.labels) == len(result.labels):
             alone = "None of them is a copy of a training image."
     present = [name for name in CLASSES if result.by_class[name]["support"]]
     weakest = min(present, key=lambda name: result.by_class[name]["recall"])
-    recall = notes.percent(result.by_class[weakest]["recall"])
+    recall = percent(result.by_class[weakest]["recall"])
     given = replace(settings, data=run.dataset if settings.data else None)
     trained = run.data().tags["trained_by"]
     given = given if trained == "unknown" else replace(given, run=trained)
     return notes.paragraphs(
-        f"**{settings.split.capitalize()} accuracy {notes.percent(result.accuracy)}** "
-        f"({notes.interval(result.low, result.high)}, {len(result.labels):,} images). {alone}",
+        f"**{settings.split.capitalize()} accuracy {percent(result.accuracy)}** "
+        f"({interval(result.low, result.high)}, {len(result.labels):,} images). {alone}",
         f"It recognises *{weakest}* least often: recall {recall}. The most confident errors are in "
         f"`mistakes.png`. These images had been evaluated {earlier} times before.",
         notes.settings_note(given),
@@ -124,8 +125,8 @@ def _tell_training(
     if trained.data.tags.get("dataset_digest") != faces.digest:
         return
     line = (
-        f"{notes.TEST_LINE}{notes.percent(result.accuracy)}** "
-        f"({notes.interval(result.low, result.high)}, {len(result.labels):,} images), in "
+        f"{notes.TEST_LINE}{percent(result.accuracy)}** "
+        f"({interval(result.low, result.high)}, {len(result.labels):,} images), in "
         f"[its evaluation]({experiment.run_link(run.id)})."
     )
     training = Run(trained_by)

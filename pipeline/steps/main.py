@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from pipeline.percent import interval, percent
 from pipeline.reports import notes
 from pipeline.runs import queries, tracking
 from pipeline.settings import (
@@ -30,11 +31,11 @@ def main(settings: MainSettings) -> str:
         evaluated = evaluate(EvaluateSettings(run=trained), parent=run)
         tested = queries.test_accuracy(evaluated)
         run.log_metrics(tested)
-        result = notes.percent(tested["test/accuracy"])
+        result = percent(tested["test/accuracy"])
         run.rename(notes.joined(name, result))
         run.describe(
             notes.paragraphs(
-                f"{notes.TEST_LINE}{result}** ({notes.interval(*_ends(tested))}): see the child "
+                f"{notes.TEST_LINE}{result}** ({interval(*_ends(tested))}): see the child "
                 "runs below, an ingest, a train and an evaluate run.",
                 notes.settings_note(settings),
             )

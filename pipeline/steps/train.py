@@ -15,7 +15,9 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files, learnt
 from pipeline.networks.learnt import Learnt
-from pipeline.reports import artifacts, metrics, model_card, notes, plots
+from pipeline.networks.temperature import with_temperature
+from pipeline.percent import interval, percent
+from pipeline.reports import artifacts, calibration, metrics, model_card, notes, plots
 from pipeline.reports.metrics import Metrics
 from pipeline.runs import addresses, tracking
 from pipeline.runs.metric_names import RECORDING_SECONDS, TRAINING_SECONDS
@@ -126,15 +128,31 @@ def _record(result: TrainResult, run: Run) -> None:
     run.log_metrics(best | {"best_epoch": result.best_epoch})
     images, labels = result.dataset.part(VALIDATION)
     evaluation = metrics.compute(labels, files.predict(result.model, images))
+    model = result.model
+    if result.settings.calibrate:
+        model, evaluation = _calibrate(model, evaluation, run)
+    run.log_metrics(metrics.calibration_metrics(evaluation, "val"))
     run.describe(_note(result, evaluation, run))
-    run.log_text(files.summary(result.model), "network.txt")
-    _log_model(result, evaluation, run)
+    run.log_text(files.summary(model), "network.txt")
+    _log_model(model, result, evaluation, run)
     with TemporaryDirectory() as scratch:
         artifacts.write(evaluation, "validation", Path(scratch))
         plots.curves(result.history, result.best_epoch, Path(scratch) / "curves.png")
         run.log_files(Path(scratch))
     print(f"validation accuracy {metrics.accuracy_text(evaluation)}, epoch {result.best_epoch}")
     print(f"train run {run.id}")
+
+
+def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras.Model, Metrics]:
+    """The network with the temperature that suits `evaluation`, of the validation split, and its
+    evaluation on that split; logs the figures before."""
+    labels, probabilities = evaluation.labels, evaluation.probabilities
+    temperature = calibration.fit_temperature(labels, probabilities)
+    before = metrics.calibration_metrics(evaluation, "val")
+    run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
+    run.log_metrics({"val/temperature": temperature})
+    scaled = calibration.with_temperature(probabilities, temperature)
+    return with_temperature(model, temperature), metrics.compute(labels, scaled)
 
 
 def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
@@ -149,17 +167,16 @@ def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
             f"`mlflow run . -e evaluate -P run={run.id}`"
         )
     return notes.paragraphs(
-        f"**Validation accuracy {notes.percent(evaluation.accuracy)}** "
-        f"({notes.interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images), "
+        f"**Validation accuracy {percent(evaluation.accuracy)}** "
+        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images), "
         f"epoch {result.best_epoch} of {result.settings.epochs}.",
         repeatable_note(result.settings, run),
         what_next,
     )
 
 
-def _log_model(result: TrainResult, evaluation: Metrics, run: Run) -> None:
+def _log_model(model: keras.Model, result: TrainResult, evaluation: Metrics, run: Run) -> None:
     """Log the network with its model card and the hashes of the images that it learnt from."""
-    assert result.model is not None
     settings, data = result.settings, run.data()
     known = _learnt(result, data.tags.get("start_digest"))
     about = model_card.Facts(
@@ -167,7 +184,7 @@ def _log_model(result: TrainResult, evaluation: Metrics, run: Run) -> None:
         about=result.dataset.about,
         training_images=len(known.hashes),
         all_known=known.complete,
-        parameters=result.model.count_params(),
+        parameters=model.count_params(),
         epoch=result.best_epoch,
         minutes=data.metrics[TRAINING_SECONDS] / 60,
         device=device.describe(device.use_threads(settings.threads)).processor,
@@ -178,7 +195,7 @@ def _log_model(result: TrainResult, evaluation: Metrics, run: Run) -> None:
         learnt.add(next(folder.rglob("*.keras")), card, known)
         (folder / model_card.FILE).write_text(card)
 
-    run.log_model(result.model, finish)
+    run.log_model(model, finish)
 
 
 def _learnt(result: TrainResult, initial_digest: str | None) -> Learnt:

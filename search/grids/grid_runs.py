@@ -10,6 +10,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from pipeline.data import dataset
+from pipeline.percent import interval, percent
 from pipeline.reports import notes
 from pipeline.reports.metrics import accuracy_interval
 from pipeline.runs import addresses, queries, tracking
@@ -118,9 +119,9 @@ def _note(settings: GridSettings, table: pd.DataFrame) -> str:
     if len(measured):
         row = measured.loc[measured["measured"].idxmax()]
         best = (
-            f"**Best: {row['setting']}, test accuracy {notes.percent(row['measured'])}** "
-            f"({notes.interval(row['measured_low'], row['measured_high'])}); "
-            f"the report has {notes.percent(row['report'])} for it."
+            f"**Best: {row['setting']}, test accuracy {percent(row['measured'])}** "
+            f"({interval(row['measured_low'], row['measured_high'])}); "
+            f"the report has {percent(row['report'])} for it."
         )
     return notes.paragraphs(
         best,

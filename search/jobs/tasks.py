@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.data import SIDE
 from pipeline.errors import Pruned, TrainingError
 from pipeline.networks.build import build
+from pipeline.percent import percent
 from pipeline.reports import notes
 from pipeline.runs import queries, tracking
 from pipeline.settings import EvaluateSettings, TrainSettings
@@ -68,7 +69,7 @@ def _tell_result(result: TrainResult, run: tracking.Run, name: str) -> None:
     """Put the result of a training without a model into its run's name and description."""
     monitor = result.settings.monitor
     value = result.best_value(monitor)
-    text = f"{value:.4f}" if monitor == "loss" else notes.percent(value)
+    text = f"{value:.4f}" if monitor == "loss" else percent(value)
     run.rename(notes.joined(name, text))
     epochs = f"epoch {result.best_epoch} of {len(result.history)}"
     line = f"**Validation {monitor.replace('_', ' ')} {text}**, {epochs}. No model is kept."

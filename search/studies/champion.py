@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.data import CLASSES
 from pipeline.errors import InputError
+from pipeline.percent import percent
 from pipeline.reports import metrics, model_card
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
@@ -89,8 +90,8 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
         return CHALLENGER, f"It can't be compared with the champion ({error})."
     only_new, only_old, p = metrics.mcnemar(new.correct, old.correct)
     figures = (
-        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.correct):,} test "
-        f"faces, McNemar p = {p:.2g}."
+        f"{percent(new.accuracy)} against {percent(old.accuracy)} on the same "
+        f"{len(new.correct):,} test faces, McNemar p = {p:.2g}."
     )
     if p >= SIGNIFICANT:
         return CHALLENGER, f"It shows no significant difference from the champion, {figures}"
