@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import ablation, ingest, record_curves, startup, step, time_to_accuracy, training
+from benchmarks import (
+    ablation,
+    ingest,
+    record,
+    record_curves,
+    startup,
+    step,
+    time_to_accuracy,
+    training,
+)
 from pipeline.settings import TrainSettings
 from tests.tiny import TINY
 
@@ -48,6 +57,13 @@ def test_record_curves(data: str, store: Path, monkeypatch: Patch) -> None:
     curves = pd.read_csv(store / "curves.csv")
     assert curves["epoch"].tolist() == [1, 2, 1, 2]
     assert np.isfinite(curves["val_loss"]).all()
+
+
+def test_record(data: str, capsys: Printed) -> None:
+    record.main(record.Record(data, epochs=1, network=TINY))
+    said = capsys.readouterr().out
+    assert "experiment and views" in said
+    assert "record of 1 epochs" in said
 
 
 def test_startup(data: str, capsys: Printed) -> None:

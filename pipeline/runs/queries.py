@@ -168,7 +168,8 @@ def logged_model(train_run: str) -> str | None:
 def model_text(model_id: str, name: str) -> str | None:
     """Text of a file beside a logged model; None if it is not there."""
     try:
-        return mlflow.artifacts.load_text(f"models:/{model_id}/{name}")
+        folder = MlflowClient().get_logged_model(model_id).artifact_location
+        return str(mlflow.artifacts.load_text(f"{folder}/{name}"))
     except (MlflowException, OSError):  # of an earlier version, or deleted
         return None
 

@@ -87,12 +87,14 @@ def evaluation_note(
     `unseen` are the metrics without copies of training images, and `earlier` the number of
     evaluations of the same images before.
     """
-    alone = ""
+    alone = "Each of them is a copy of a training image."
     if unseen:
         alone = (
             f"Without copies of training images: {percent(unseen.accuracy)} "
             f"({len(unseen.labels):,} images)."
         )
+        if len(unseen.labels) == len(result.labels):
+            alone = "None of them is a copy of a training image."
     present = [name for name in CLASSES if result.by_class[name]["support"]]
     weakest = min(present, key=lambda name: result.by_class[name]["recall"])
     recall = percent(result.by_class[weakest]["recall"])
