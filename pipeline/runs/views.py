@@ -87,7 +87,7 @@ def _tags(*names: str) -> list[str]:
 TRAININGS = View(
     "trainings",
     "Trainings",
-    ("train",),
+    ("train", "group"),
     [
         *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high", "val/best_accuracy"),
         *_params("network", "optimizer", "lr", "batch_size", "epochs", "seed"),
@@ -109,7 +109,7 @@ STUDIES = View(
 EVALUATIONS = View(
     "evaluations",
     "Evaluations",
-    ("evaluate", "compare"),
+    ("evaluate", "evaluate_group", "compare"),
     [
         *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high"),
         *_metrics("test/accuracy_unseen", "test/macro_f1"),

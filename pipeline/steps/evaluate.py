@@ -71,6 +71,19 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
     return run.id
 
 
+def faces_of(evaluate_run: str, rows: NDArray[np.intp]) -> NDArray[np.uint8] | None:
+    """Images (n, 48, 48) of an evaluation's faces, to be looked at; None if they are gone."""
+    run = queries.get(evaluate_run, "evaluate")
+    try:
+        faces = dataset.load(addresses.dataset_folder(run.data.tags.get("dataset", "")))
+    except InputError:
+        return None
+    images, labels = faces.part(SPLITS.index(run.data.params["split"]))
+    if dataset.digest(images, labels) != run.data.tags["faces_digest"]:
+        return None
+    return images[rows, ..., 0]
+
+
 def _network_name(trained_by: str | None, file: Path) -> str:
     """Name of the network's train run, or of its file."""
     try:
