@@ -521,8 +521,8 @@ class SourceSettings(Settings):
     source: Annotated[
         str,
         Setting(
-            "sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, "
-            "kaggle:OWNER/NAME, or package.module:function."
+            "sample (drawn faces), a CSV (.csv, .csv.gz), a folder of classes, an archive (.zip, "
+            ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function."
         ),
     ] = "sample"
     split: Annotated[

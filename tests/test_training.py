@@ -1,6 +1,7 @@
 """Tests of fit: bit-reproducible, interruptible, resumable, and according to the settings."""
 
 import contextlib
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from pipeline.data import TRAIN, VALIDATION
 from pipeline.data.batches import TrainBatches
 from pipeline.data.dataset import Dataset
-from pipeline.errors import TrainingError
+from pipeline.errors import InputError, TrainingError
 from pipeline.networks import files
 from pipeline.networks.batch_norm import Recalibration
 from pipeline.networks.build import build
@@ -21,6 +22,7 @@ from pipeline.networks.layers import set_momentum
 from pipeline.registry import LOSSES, OPTIMIZERS
 from pipeline.runs import signals
 from pipeline.settings import TrainSettings, recipe
+from pipeline.training import checkpoint
 from pipeline.training import fit as training
 from pipeline.training.fit import TrainResult, stops_early
 from pipeline.training.losses import SoftDice, make_loss
@@ -99,6 +101,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result_bit_for_bit(
     assert stopped.interrupted
     assert len(stopped.history) == 2
     assert stopped.model is not None
+    require_refused_if_changed(tmp_path / "c.npz")
 
     told: list[int] = []
     resumed = fit(dataset, **options, on_epoch=[lambda epoch, logs: told.append(epoch)])
@@ -106,6 +109,34 @@ def test_an_interrupted_training_goes_on_to_the_same_result_bit_for_bit(
     assert told == list(range(1, options["epochs"] + 1))
     assert without_speed(resumed.history) == without_speed(whole.history)
     assert equal(weights(resumed), weights(whole))
+
+
+def require_refused_if_changed(file: Path) -> None:
+    """Check that a checkpoint with another byte, or other values, is refused; put it back."""
+    whole = file.read_bytes()
+    with np.load(file) as found:
+        arrays = dict(found)
+    last = max(name for name in arrays if arrays[name].dtype == np.float32)
+    for damage in ("a byte", "half of it", "a value", "a type", "no digest"):
+        changed = dict(arrays)
+        if damage in ("a byte", "half of it"):
+            middle = len(whole) // 2
+            flipped = bytes([whole[middle] ^ 1])
+            rest = whole[middle + 1 :] if damage == "a byte" else b""
+            file.write_bytes(whole[:middle] + flipped + rest)
+        else:
+            if damage == "no digest":
+                about = {k: v for k, v in json.loads(str(arrays["about"])).items() if k != "digest"}
+                changed["about"] = np.array(json.dumps(about))
+            else:
+                factor = np.nan if damage == "a value" else np.float64(1)
+                kind = np.float64 if damage == "a type" else arrays[last].dtype
+                changed[last] = (arrays[last] * factor).astype(kind)
+            np.savez(file, allow_pickle=False, **changed)
+        with pytest.raises(InputError, match="remove it and train anew"):
+            checkpoint.require_whole(file)
+    file.write_bytes(whole)
+    checkpoint.require_whole(file)
 
 
 def test_an_interruption_before_the_first_epoch_ends_gives_no_model(dataset: Dataset) -> None:

@@ -7,7 +7,15 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from pipeline.data import CLASSES, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
-from pipeline.data.dataset import SOURCE_SPLITS, Bytes, Dataset, Faces, count_copies, digest
+from pipeline.data.dataset import (
+    SOURCE_SPLITS,
+    Bytes,
+    Dataset,
+    Faces,
+    count_classes,
+    count_copies,
+    digest,
+)
 from pipeline.errors import InputError
 from pipeline.percent import percent
 
@@ -26,7 +34,7 @@ def assemble(
         if policy == "report"
         else split_officially(faces, source, seed, validation, final=policy == "final")
     )
-    counts = _count_classes(faces.labels, split, dict(enumerate(SPLITS)))
+    counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)))
     if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
         raise InputError(
             f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
@@ -37,20 +45,12 @@ def assemble(
         "validation": validation,
         "seed": seed,
         "classes": list(CLASSES),
-        "source_counts": _count_classes(faces.labels, faces.split, SOURCE_SPLITS),
+        "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
         "digest": digest(faces.images, faces.labels, split),
     }
     return Dataset(faces.images, faces.labels, split, about)
-
-
-def _count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:
-    """Number of faces by class, for each split in `names`."""
-    return {
-        name: np.bincount(labels[split == code], minlength=len(CLASSES)).tolist()
-        for code, name in names.items()
-    }
 
 
 def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:

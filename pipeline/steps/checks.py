@@ -3,7 +3,7 @@
 Each raises InputError. The step repeats the check, since the store may change in between.
 """
 
-from pipeline.data import sources
+from pipeline.data import pictures, sources
 from pipeline.runs import addresses
 from pipeline.settings import (
     LATEST,
@@ -37,7 +37,7 @@ def predict(settings: PredictSettings) -> None:
     for run in settings.runs.split(","):
         addresses.model_file(run.strip())
     if settings.images != "sample":
-        sources.read_picture(settings.images)
+        pictures.read_picture(settings.images)
 
 
 def _check_initial(address: str | None) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipeline.data import CLASSES, sample, sources
+from pipeline.data import CLASSES, pictures, sample
 from pipeline.networks import files
 from pipeline.percent import percent
 from pipeline.runs import addresses
@@ -28,7 +28,7 @@ def predict(settings: PredictSettings) -> None:
 def _faces(faces: str) -> tuple[np.ndarray, list[str]]:
     """Faces (n, 48, 48, 1), of a picture or drawn for each class, and their names."""
     if faces != "sample":
-        return sources.read_picture(faces)[np.newaxis, ..., np.newaxis], [faces]
+        return pictures.read_picture(faces)[np.newaxis, ..., np.newaxis], [faces]
     # Seed 0 draws the faces that the demo's network is trained on.
     images, labels = sample.draw(count=70, seed=1)
     first = [int(np.argmax(labels == code)) for code in range(len(CLASSES))]
