@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.data import CLASSES
 from pipeline.percent import percent
 from pipeline.runs import queries
 from pipeline.steps.evaluate import faces_of
@@ -40,37 +41,35 @@ def disagreements(
 ) -> list[tuple[str, str, list[Face]]]:
     """Names of two candidates and faces of which only one of them is right, by pair.
 
-    They are evenly spaced over the split; of a group, those on which most seeds agree come first.
-    A pair whose images are gone, or that agrees, is left out.
+    They are evenly spaced over the split. A group predicts what most of its seeds predict. A pair
+    whose images are gone, or that agrees, is left out.
     """
     found = []
     for pair in pairs[:MOST_PAIRS]:
         first, second = candidates[pair.first], candidates[pair.second]
-        rows = _chosen(first.correct - second.correct)
+        words = [_majority(candidate) for candidate in (first, second)]
+        rows = np.flatnonzero((words[0] == first.labels) != (words[1] == first.labels))
+        if len(rows) > SHOWN:
+            rows = rows[np.linspace(0, len(rows) - 1, SHOWN).astype(int)]
         images = faces_of(first.evaluated[0], first.members[0].faces[rows]) if len(rows) else None
         if images is None:
             continue
         faces = [
-            Face(_png(image), first.labels[row], _word(first, row), _word(second, row))
+            Face(_png(image), first.labels[row], words[0][row], words[1][row])
             for image, row in zip(images, rows, strict=True)
         ]
         found.append((first.name, second.name, faces))
     return found
 
 
-def _chosen(difference: NDArray[np.float64]) -> NDArray[np.intp]:
-    largest = np.abs(difference).max(initial=0)
-    rows = np.flatnonzero((np.abs(difference) == largest) & (difference != 0))
-    if len(rows) <= SHOWN:
-        return rows
-    chosen: NDArray[np.intp] = rows[np.linspace(0, len(rows) - 1, SHOWN).astype(int)]
+def _majority(candidate: Candidate) -> NDArray[np.str_]:
+    """The class that most seeds predict, of each face (N,)."""
+    votes = [
+        np.sum([member.predicted == name for member in candidate.members], axis=0)
+        for name in CLASSES
+    ]
+    chosen: NDArray[np.str_] = np.array(CLASSES)[np.argmax(votes, axis=0)]
     return chosen
-
-
-def _word(candidate: Candidate, row: int) -> str:
-    """The class that most seeds predict."""
-    words, counts = np.unique([m.predicted[row] for m in candidate.members], return_counts=True)
-    return str(words[counts.argmax()])
 
 
 def _png(image: NDArray[np.uint8]) -> str:
@@ -115,14 +114,18 @@ def accuracy_by_minutes(candidates: Sequence[Candidate]) -> Markup | None:
 
 
 def _curve(run_id: str) -> Curve:
-    """Minutes since the start and validation accuracy of each epoch.
+    """Minutes since the first epoch began, and validation accuracy, of each epoch.
 
     A resumed training has the times of its later part alone, so it has no curve.
     """
     run = queries.get(run_id, "train")
-    if run.data.params.get("resume", "None") != "None":
-        return []
     names = [name for name in (ACCURACY, "val_accuracy") if name in run.data.metrics]
-    points = MlflowClient().get_metric_history(run_id, names[0]) if names else []
-    start = run.info.start_time
-    return [((p.timestamp - start) / 60_000, p.value) for p in sorted(points, key=lambda p: p.step)]
+    if not names or run.data.params.get("resume", "None") != "None":
+        return []
+    points = MlflowClient().get_metric_history(run_id, names[0])
+    points.sort(key=lambda point: point.step)
+    ends = np.array([point.timestamp for point in points]) / 60_000
+    first = (ends[-1] - ends[0]) / max(len(ends) - 1, 1)  # its own begin is not on record
+    return [
+        (float(end - ends[0] + first), point.value) for end, point in zip(ends, points, strict=True)
+    ]

@@ -34,6 +34,7 @@ def render(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: int
         significance_level=SIGNIFICANT,
         not_significant=NOT_SIGNIFICANT,
         has_groups=any(len(candidate.members) > 1 for candidate in candidates),
+        has_counts=any(pair.only for pair in pairs),
         minutes=exhibits.accuracy_by_minutes(candidates),
         disagreements=exhibits.disagreements(candidates, pairs),
     )
