@@ -238,6 +238,7 @@ ALL = (
     SearchSettings,
     GridSettings,
     CompareSettings,
+    settings.ReportSettings,
 )
 
 if __name__ == "__main__":
