@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 LATEST = "latest"
 MAX_SEED = 2**32 - 1
 MOST = 10**9
-"""Highest value of a number that has no limit of its own."""
+"""Highest value of a whole number that has no limit of its own."""
 AnySettings = TypeVar("AnySettings", bound="Settings")
 AnyHyperparameters = TypeVar("AnyHyperparameters", bound="Hyperparameters")
 
@@ -136,7 +136,7 @@ class Settings:
         for field in self.fields().values():
             value = getattr(self, field.name)
             require(field.accepts(value), field.name, value, field.bounds)
-            if isinstance(value, int | float):
+            if isinstance(value, int):
                 require(value <= (field.setting.high or MOST), field.name, value, f"at most {MOST}")
         self.check()
 
