@@ -15,6 +15,8 @@ SHORTEST = 4
 """Length from which a secret is looked for outside its address; a shorter one is also a word."""
 SECRET = re.compile("pass|pwd|secret|token|key|user|uid", re.IGNORECASE)
 """Names in a query whose values are hidden also where they stand alone."""
+NAME = re.compile(r"[\w.-]{0,16}")
+"""User names; a longer text, or one with other characters, is a token."""
 _known: set[str] = set()
 _users: set[str] = set()
 
@@ -22,8 +24,8 @@ _users: set[str] = set()
 def masked(address: str) -> str:
     """`address` without its user and password, and without its query.
 
-    All before the last @ counts as user and password, since a password may hold any character. Where
-    that may be the query as well, nothing is shown.
+    All before the last @ counts as user and password, since a password may hold any character.
+    Where that may be the query as well, nothing is shown.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
@@ -45,7 +47,9 @@ def remember(address: str) -> None:
     scheme, separator, rest = address.partition("://")
     if not separator or _is_file(scheme):
         return
-    user, _, password = rest.rpartition("@")[0].partition(":")
+    user, colon, password = rest.rpartition("@")[0].partition(":")
+    if not colon and not NAME.fullmatch(user):  # a token
+        user, password = "", user
     query = re.split("[&;]", rest.partition("?")[2])
     query += [part for one in query for part in unquote(one.partition("=")[2]).split(";")]
     named = [part.partition("=") for part in query]

@@ -15,6 +15,7 @@ import mlflow
 import optuna
 import pytest
 from mlflow import MlflowClient
+from optuna.study import StudyDirection
 
 from pipeline import paths, secrets
 from pipeline.compiled import compiled
@@ -142,10 +143,12 @@ def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
         addresses.dataset_folder(name)
 
 
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("direction", ["MINIMIZE", "MAXIMIZE"])
 def test_a_study_of_another_program_is_left_alone(store: Path, direction: str) -> None:
     address = f"sqlite:///{store}/optuna.db"
-    other = optuna.create_study(study_name="emotion", storage=address, direction=direction)
+    other = optuna.create_study(
+        study_name="emotion", storage=address, direction=StudyDirection[direction]
+    )
     other.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=1)
     database = storage.open_storage(address)
     with pytest.raises(InputError, match="that another program made; give another study="):
