@@ -21,6 +21,7 @@ from rich.table import Table
 from benchmarks import processor
 from pipeline.data import TRAIN, dataset, splitting
 from pipeline.data.dataset import Dataset
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import TrainSettings, recipe
 from pipeline.training import device
@@ -106,7 +107,9 @@ def main(race: Race) -> None:
     else:
         theirs = extrapolated(report, faces, race.report_faces)
 
-    table = Table("side", "minutes", "ratio", "how", title=f"to {race.target:.1%} on validation")
+    table = Table(
+        "side", "minutes", "ratio", "how", title=f"to {percent(race.target)} on validation"
+    )
     table.add_row(race.network, f"{seconds / 60:.1f}", "1", f"reached after {epochs} epochs")
     table.add_row("the report's recipe", f"{theirs / 60:.1f}", f"{theirs / seconds:.0f}", said)
     Console(width=120).print(table, f"{processor()}, Keras {keras.__version__}")

@@ -245,6 +245,13 @@ class NetworkSettings(Settings):
             "each validation, and for the saved network."
         ),
     ] = False
+    calibrate: Annotated[
+        bool,
+        Setting(
+            "Divide the logits of the saved network by the temperature with the least log-loss on "
+            "the validation split (temperature scaling)."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -567,6 +574,28 @@ class TrainSettings(Hyperparameters):
         str | None,
         Setting("Id of an interrupted train run to continue from its last finished epoch."),
     ] = None
+    seeds: Annotated[
+        str | None,
+        Setting(
+            "Seeds with commas between, in the place of `seed`: a group of trainings, one a seed. "
+            "An interrupted group is continued by the same command."
+        ),
+    ] = None
+
+    def check(self) -> None:
+        super().check()
+        if self.seeds is not None:
+            expected = f"two or more different seeds from 0 to {MAX_SEED}, with commas between"
+            given = [seed.strip() for seed in self.seeds.split(",")]
+            whole = all(seed.isdecimal() and int(seed) <= MAX_SEED for seed in given)
+            several = len(given) > 1 and len({*given}) == len(given)
+            require(whole and several, "seeds", self.seeds, expected)
+            require(self.resume is None, "resume", self.resume, "no seeds= beside it")
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds of a group; the one seed where `seeds` is not given."""
+        return [int(seed) for seed in self.seeds.split(",")] if self.seeds else [self.seed]
 
 
 @dataclass(frozen=True)
@@ -587,7 +616,8 @@ class EvaluateSettings(Settings):
     run: Annotated[
         str,
         Setting(
-            "A train run's id, latest, a model address (models:/emotion@champion) or a .keras file."
+            "A train run's or a group's id, latest, a model address (models:/emotion@champion) or "
+            "a .keras file."
         ),
     ] = LATEST
     data: Annotated[

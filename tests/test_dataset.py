@@ -74,7 +74,7 @@ def test_another_share_for_validation_leaves_test_as_it_is(
 
 def test_a_share_that_misses_a_class_is_refused(faces: Faces) -> None:
     given = with_split(faces, {TRAIN: 100, TEST: 20})
-    with pytest.raises(InputError, match="too few to hold 2% of them out"):
+    with pytest.raises(InputError, match="too few to hold 2 % of them out"):
         assemble(given, source="drawn", policy="official", seed=0, validation=0.02)
 
 

@@ -17,11 +17,7 @@ from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
 EXAMPLE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)```(.*?)\n## ", re.DOTALL)
-EXAMPLES = {
-    file: (code, rest)
-    for file, code, rest in EXAMPLE.findall((ROOT / "docs" / "extending.md").read_text())
-}
-QUICK = {"width": "0.05", "epochs": "1"}
+QUICK = {"network": TINY, "epochs": "1"}
 """Settings that make a documented command short."""
 
 
@@ -53,6 +49,19 @@ def module_and_arguments(words: list[str]) -> list[str]:
         return ["mlflow", *rest, *([] if is_local else ["--env-manager", "local"])]
     assert (Path(program).name, rest[0]) == ("python", "-m"), words
     return rest[1:]
+
+
+def examples_by_module() -> dict[str, list[tuple[str, str, list[str]]]]:
+    """File, code and the command's arguments of docs/extending.md's examples, by the module run."""
+    found: dict[str, list[tuple[str, str, list[str]]]] = {}
+    for file, code, rest in EXAMPLE.findall((ROOT / "docs" / "extending.md").read_text()):
+        [words] = shell_commands(rest)
+        module, *arguments = module_and_arguments(words)
+        found.setdefault(module, []).append((file, code, arguments))
+    return found
+
+
+EXAMPLES = examples_by_module()
 
 
 def shortened(words: list[str], settings: dict[str, str]) -> list[str]:
@@ -97,7 +106,7 @@ def test_the_commands_of_the_readme_work_in_their_order_on_a_fresh_clone(start: 
             case ["mlflow", "ui"]:
                 look_at_the_runs(start)
             case ["python", "-m", "search.optuna_study"]:
-                few = {"network": "report", "trials": 1, "confirm": 1, "grid": "none"} | QUICK
+                few = {"trials": 1, "confirm": 1, "grid": "none"} | QUICK
                 child = start("search.optuna_study", **few)
                 assert child.end() == 0, child.stderr
                 assert "mlflow run . -e train -P " in child.stdout
@@ -118,7 +127,7 @@ def test_the_commands_of_the_readme_work_in_their_order_on_a_fresh_clone(start: 
 
 def look_at_the_runs(start: Start) -> None:
     port = str(free_port())
-    child = start("mlflow", "ui", "--port", port, "--workers", "1", cold=True)
+    child = start("mlflow", "ui", "--port", port, "--workers", "1")
     child.wait_for("Uvicorn running on")
     address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get?experiment_id=0"
     with urllib.request.urlopen(address, timeout=60) as answer:
@@ -127,26 +136,31 @@ def look_at_the_runs(start: Start) -> None:
     child.end()
 
 
-@pytest.mark.parametrize("file", EXAMPLES)
-def test_an_example_of_extending_works(file: str, store: Path, data: str, command: Command) -> None:
-    code, rest = EXAMPLES[file]
-    (store / file).write_text(code)
-    [words] = shell_commands(rest)
-    module, *typed = module_and_arguments(words)
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_the_examples_of_extending_work(
+    module: str, store: Path, data: str, command: Command
+) -> None:
+    """Those for the same command in one run, with the settings of all; the first example's win."""
+    typed: dict[str, str] = {}
+    for file, code, arguments in EXAMPLES[module]:
+        (store / file).write_text(code)
+        typed = dict(zip(arguments[::2], arguments[1::2], strict=True)) | typed
     short: dict[str, object] = {}
     if module == "pipeline.train":
         short = {"data": data, "epochs": 1}
     elif module == "search.optuna_study":
-        short = {"data": data, "network": TINY, "trials": 1, "epochs": 1}
-    done = command(module, *typed, **short)
+        short = {"data": data, "network": TINY}
+    done = command(module, *(word for pair in typed.items() for word in pair), **short)
     assert done.returncode == 0, done.stderr
     [run] = runs({"pipeline.ingest": "ingest", "search.optuna_study": "study"}.get(module, "train"))
     assert run.info.status == "FINISHED"
-    assert f"{Path(file).stem}:" in " ".join(run.data.params.values())
+    used = " ".join(run.data.params.values())
+    assert all(f"{Path(file).stem}:" in used for file, *_ in EXAMPLES[module])
 
 
 def test_every_example_of_extending_is_tried() -> None:
     document = (ROOT / "docs" / "extending.md").read_text()
     written = re.findall(r"^`(\w+\.py)`:$", document, re.MULTILINE)
-    assert list(EXAMPLES) == written
+    tried = [file for examples in EXAMPLES.values() for file, *_ in examples]
+    assert sorted(tried) == sorted(written)
     assert len(written) >= 7

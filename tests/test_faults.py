@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from pipeline import paths, secrets
 from pipeline.compiled import compiled
 from pipeline.errors import InputError, one_line
-from pipeline.runs import addresses, process, queries, signals, stores, tracking
+from pipeline.runs import addresses, experiment, process, queries, signals, stores, tracking
 from pipeline.settings import IngestSettings, TrainSettings
 from search.settings import SearchSettings
 from search.studies import storage, study
@@ -110,7 +110,7 @@ def test_a_database_of_another_version_is_to_be_backed_up_and_upgraded(store: Pa
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("MLFLOW_EXPERIMENT_NAME", "gone", "it was deleted; `mlflow experiments restore"),
+        ("MLFLOW_EXPERIMENT_NAME", "gone", "was deleted; `mlflow experiments restore"),
         ("MLFLOW_EXPERIMENT_ID", "99", "`mlflow experiments search` lists"),
     ],
 )
@@ -120,13 +120,10 @@ def test_an_experiment_that_is_not_there_is_explained(
     client = MlflowClient()
     client.delete_experiment(client.create_experiment("gone"))
     monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
-    with (
-        pytest.raises(Exception, match="deleted|does not exist") as error,
-        tracking.record("ingest", IngestSettings()),
-    ):
-        pass
-    assert said in str(stores.explain(error.value))
+    with pytest.raises(Exception, match="deleted|exist") as error:
+        experiment.use()
+    found = error.value
+    assert said in (str(found) if isinstance(found, InputError) else str(stores.explain(found)))
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "sftp", "wasbs", "hdfs", "foo"])

@@ -63,7 +63,7 @@ def stored_study(name: str = "emotion") -> optuna.Study:
 
 
 def end(study: optuna.Study, plan: Plan, parent: tracking.Run) -> None:
-    finalize.finish(study, plan, parent, Deadline(0), Display(plan))
+    finalize.finish(study, plan, parent, Deadline(0), Display(plan, Deadline(0)))
 
 
 def resumed_from(trial: optuna.trial.FrozenTrial) -> int:
@@ -230,7 +230,9 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        Worker(0, plan, database, parent.id, Deadline(0), Display(plan)).run(threading.Event())
+        Worker(0, plan, database, parent.id, Deadline(0), Display(plan, Deadline(0))).run(
+            threading.Event()
+        )
     assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
@@ -340,7 +342,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     database = storage.open_storage("sqlite:///optuna.db")
     study = open_study(settings, database)
     plan = Plan(settings, "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0), Display(plan))
+    worker = Worker(0, plan, database, "none", Deadline(0), Display(plan, Deadline(0)))
     taken: list[dict[str, Any]] = []
     while not worker.has_enough():
         taking = worker.take()
@@ -362,7 +364,7 @@ def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
     plan = Plan(SearchSettings(timeout=2), "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0.001), Display(plan))
+    worker = Worker(0, plan, database, "none", Deadline(0.001), Display(plan, Deadline(0.001)))
     worker.run(threading.Event())
     assert study.trials == []
 
@@ -430,10 +432,10 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     with tracking.record("study", settings) as parent:
         summary.record_study(study, Plan(settings, "none", {}), parent)
     names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
-    assert names == {"trials.csv", "study.html"}
+    assert names - {"changes.diff"} == {"trials.csv", "study.html", "environment.json"}
     cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
-    assert "asked for 90; ending early saved 80% of them" in cost
+    assert "asked for 90; ending early saved 80 % of them" in cost
 
 
 @pytest.mark.slow

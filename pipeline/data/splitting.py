@@ -17,6 +17,7 @@ from pipeline.data.dataset import (
     digest,
 )
 from pipeline.errors import InputError
+from pipeline.percent import percent
 
 
 def assemble(
@@ -100,7 +101,8 @@ def _stratified_share(
         raise InputError(f"{source}: a single training face of {few[0]} can't be split in two")
     if share * len(rows) < np.count_nonzero(counts):
         raise InputError(
-            f"{source}: {len(rows)} training faces are too few to hold {share:.0%} of them out"
+            f"{source}: {len(rows)} training faces are too few to hold {percent(share, 0)} of them "
+            "out"
         )
     return train_test_split(rows, test_size=share, random_state=seed, stratify=labels)[1]
 

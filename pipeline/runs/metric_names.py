@@ -10,6 +10,7 @@ from pipeline.data import SPLITS
 
 IMAGES_PER_SECOND = "time/images_per_second"
 RECORDING_SECONDS = "time/recording_seconds"
+TRAINING_SECONDS = "time/training_seconds"
 DIGITS = 6
 """Significant digits of a metric in the store: enough to tell two runs apart, and legible."""
 

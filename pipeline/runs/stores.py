@@ -31,7 +31,10 @@ UPGRADE = (
 REMEDIES = (
     ("filesystem tracking backend|maintenance mode", FOLDERS),
     ("must be in the 'active' state|deleted state|is deleted", f"it was deleted; {RESTORE}"),
-    ("MLFLOW_EXPERIMENT_ID", "`mlflow experiments search` lists those there are"),
+    (
+        "MLFLOW_EXPERIMENT_ID|No Experiment with id",
+        "`mlflow experiments search` lists those there are",
+    ),
     ("out-of-date database schema|Can't locate revision", UPGRADE),
     ("disk is full|No space left|disk I/O error", "make room on the disk, and try again"),
     ("readonly database|read-only", "make it writable, or give another MLFLOW_TRACKING_URI"),

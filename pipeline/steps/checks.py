@@ -28,8 +28,9 @@ def train(settings: TrainSettings) -> None:
 
 
 def evaluate(settings: EvaluateSettings) -> None:
-    _, trained_by = addresses.model_file(settings.run)
-    addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
+    for run in addresses.trainings(settings.run):
+        _, trained_by = addresses.model_file(run)
+        addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 
 
 def predict(settings: PredictSettings) -> None:

@@ -7,6 +7,7 @@ from rich.table import Column, Table
 from pipeline.data import CLASSES, pictures, sample
 from pipeline.errors import one_line
 from pipeline.networks import files
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import PredictSettings
 
@@ -21,7 +22,7 @@ def predict(settings: PredictSettings) -> None:
         table.add_column(run, overflow="fold")
     for row, name in enumerate(names):
         best = [(CLASSES[a[row].argmax()], a[row].max()) for a in probabilities]
-        table.add_row(name, *(f"{word} {share:.0%}" for word, share in best))
+        table.add_row(name, *(f"{word} {percent(share, 0)}" for word, share in best))
     Console(markup=False, emoji=False, highlight=False).print(table)
 
 

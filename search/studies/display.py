@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from search.settings import SearchSettings
 from search.studies import progress, storage
+from search.studies.deadline import Deadline
 from search.studies.plan import Plan
 from search.studies.results import confirmed_in_round, shown
 
@@ -19,11 +20,12 @@ class Display:
 
     The time left is the epochs that are still expected over the epochs a second so far, all workers
     together: ended trials had as many epochs as further ones will have, and trainings at the end
-    of the study have all of them.
+    of the study have all of them. It is no more than what the deadline leaves.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, deadline: Deadline) -> None:
         self._plan = plan
+        self._deadline = deadline
         self._lock = threading.Lock()
         self._begin = time.monotonic()
         self._epochs: dict[str, int] = {}
@@ -91,7 +93,8 @@ class Display:
             left = self._epochs_left(study, n_done)
             seen = sum(self._epochs.values())
             if seen:
-                seconds = round(left * (time.monotonic() - self._begin) / seen)
+                expected = left * (time.monotonic() - self._begin) / seen
+                seconds = max(0, round(min(expected, self._deadline.left)))
                 parts.append(f"about {seconds // 60}:{seconds % 60:02} left")
             text = " · ".join(parts)
             self._bars.update(self._all, completed=seen, total=seen + left, note=text)

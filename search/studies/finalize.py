@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import TrainingError
+from pipeline.reports import notes
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
@@ -192,14 +193,15 @@ def _confirm_one(
         return queries.metrics_of(done)[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
     name = f"trial {number} with seed {training.seed}"
+    point = notes.words(study.get_trials(deepcopy=False)[number].params)
+    run_name = notes.joined(f"trial {number} confirmed", f"seed {training.seed}", *point)
 
     def on_message(message: Any) -> None:
         if message[0] == "epoch":
             display.epoch(name, message[1], training.epochs)
 
-    outcome = job.run(
-        TRAIN_TRIAL, training, parent.id, "confirm", tags, on_message=on_message, stop=stop
-    )
+    arguments = (training, parent.id, "confirm", tags, run_name)
+    outcome = job.run(TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop)
     display.ended(name, confirmed=True)
     if outcome.kind == "failed":
         display.print(f"{name} failed: {outcome.text}")

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 
 from optuna.trial import FrozenTrial
 
+from pipeline.percent import percent
 from pipeline.settings import TrainSettings
 
 ROUNDS = (6, 3, 2)
@@ -79,4 +80,4 @@ def not_worse(finalists: Sequence[Finalist], best: Finalist, faces: int) -> list
 
 def shown(value: float, objective: str) -> str:
     """A value of the objective for a person: a percentage, or a loss."""
-    return f"{value:.4f}" if objective == "loss" else f"{value:.1%}"
+    return f"{value:.4f}" if objective == "loss" else percent(value)

@@ -52,7 +52,7 @@ def search(settings: SearchSettings) -> str:
             require_known_choices(study, plan)
             opening.close()
             job.run_single(CHECK_DEVICE, "auto", name="the self-test")
-            with Display(plan) as display:
+            with Display(plan, deadline) as display:
                 workers = [
                     Worker(number, plan, database, parent.id, deadline, display)
                     for number in range(settings.workers)

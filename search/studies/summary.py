@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import optuna
 import pandas as pd
 
+from pipeline.percent import interval, percent
 from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
@@ -15,7 +16,7 @@ from search.settings import SearchSettings
 from search.studies import front
 from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
-from search.studies.progress import describe, page_info
+from search.studies.progress import page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.table import PARAM, trials_table
 
@@ -56,9 +57,10 @@ Best settings, trial {winner.trial.number}:
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used. {_uncertainty(study, confirmed)}
 
-Test accuracy {m["test/accuracy"]:.1%} (95 % interval {m["test/accuracy_low"]:.1%} to
-{m["test/accuracy_high"]:.1%}), measured once, after the choice. Registered as version
-{verdict.version} of the model `emotion`, alias `{verdict.alias}`. {verdict.reason}
+Test accuracy {percent(m["test/accuracy"])}
+({interval(m["test/accuracy_low"], m["test/accuracy_high"])}), measured once, after the choice.
+Registered as version {verdict.version} of the model `emotion`, alias `{verdict.alias}`.
+{verdict.reason}
 
 ## The best settings on new seeds
 
@@ -80,7 +82,7 @@ less so.
 {cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
-    describe(parent, text)
+    parent.describe(text)
     return text
 
 
@@ -121,7 +123,7 @@ def _importance_text(shares: Mapping[str, float], name: str) -> str:
     if not shares:
         return f"Too few trials have finished, or all with the same {name}, for an estimate."
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    lines = [f"- {name}: {share:.0%}" for name, share in ranked]
+    lines = [f"- {name}: {percent(share, 0)}" for name, share in ranked]
     title = f"Share of the variance of validation {name} over finished trials (fANOVA):"
     return "\n".join([title, "", *lines])
 
@@ -138,10 +140,10 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
     return (
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
         f"Those that did not fail asked for {planned:,}; ending early saved "
-        f"{1 - ended['epochs'].sum() / planned:.0%} of them. "
+        f"{percent(1 - ended['epochs'].sum() / planned, 0)} of them. "
         f"The report's 13 settings at this length take {grid_epochs:,} epochs "
         f"({epochs / grid_epochs:.2f} times as many were spent). Recording the epochs and "
-        f"calling the pruner took {_recording_share(parent):.1%} of the trials' time."
+        f"calling the pruner took {percent(_recording_share(parent))} of the trials' time."
     )
 
 

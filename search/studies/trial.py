@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 
+from pipeline.reports import notes
 from pipeline.settings import TrainSettings
 from search.jobs import TRAIN_TRIAL, job
 from search.studies import storage
@@ -46,7 +47,8 @@ def run(
     frozen = study.get_trials(deepcopy=False)[trial.number]
     first = storage.retry_history(frozen)[:1] or [trial.number]
     tags = {"study": study.study_name, "trial": trial.number, "first": first[0]}
-    arguments = (settings, parent_id, "trial", tags)
+    name = notes.joined(f"trial {trial.number}", *notes.words(trial.params))
+    arguments = (settings, parent_id, "trial", tags, name)
     return job.run(TRAIN_TRIAL, *arguments, on_message=on_message, heartbeat=heartbeat, stop=stop)
 
 
