@@ -523,7 +523,7 @@ def test_a_password_is_not_put_on_record(store: Path) -> None:
     address = "postgresql://me:secret@server/optuna"
     with tracking.record("study", SearchSettings(storage=address)):
         pass
-    assert runs("study")[0].data.params["storage"] == "postgresql://me:***@server/optuna"
+    assert runs("study")[0].data.params["storage"] == "postgresql://***@server/optuna"
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 from pipeline.percent import interval, percent
-from pipeline.runs import experiment
+from pipeline.runs import experiment, stores
 from pipeline.runs.metric_names import present, with_present_names
 from pipeline.runs.params import has_settings, is_value
 from pipeline.settings import LATEST, Hyperparameters, TrainSettings
@@ -21,14 +21,16 @@ CHECKPOINTS = Path("checkpoints")
 
 
 def use_store() -> None:
-    """Create the store's tables if they do not exist.
+    """Create the store's tables if they do not exist. Raises InputError if it can't be used.
 
     MLflow 3.17 fails if several processes create the tables of a new database at the same time,
     therefore the file lock.
     """
     uri = mlflow.get_tracking_uri()
-    if uri.startswith("sqlite:///"):
-        with FileLock(uri.removeprefix("sqlite:///") + ".lock"):
+    stores.require_usable(uri)
+    if file := stores.sqlite_file(uri):
+        with FileLock(f"{file}.lock"):
+            stores.follow_moved_folder(file.absolute())
             MlflowClient().search_experiments(max_results=1)
 
 
@@ -244,5 +246,6 @@ def search(query: str, max_results: int = 1000) -> Sequence[Run]:
 
 def unreachable(error: MlflowException) -> InputError:
     """InputError for a store that can't be reached or written to."""
-    reason = " ".join(str(error).split())[:150]
-    return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")
+    if known := stores.remedy(error):
+        return InputError(f"{mlflow.get_tracking_uri()}: {reason(error)}; {known}")
+    return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason(error, 150)})")
