@@ -22,7 +22,7 @@ def test_ablation(data: str, store: Path, monkeypatch: Patch, capsys: Printed) -
     monkeypatch.setattr(ablation, "FILE", store / "ablation.csv")
     monkeypatch.setattr(ablation, "ROWS", {ablation.RECIPE: {}})
     monkeypatch.setattr(ablation, "TTA", {"one view": "none"})
-    small = replace(ablation.BASE, width=0.05, epochs=1, max_train_faces=60, image_size=48)
+    small = replace(ablation.BASE, network=TINY, epochs=1, max_train_faces=60, image_size=48)
     monkeypatch.setattr(ablation, "BASE", small)
     for _ in range(2):  # the second time it has nothing to do
         ablation.main(ablation.Ablation(data, seeds=2))
@@ -50,8 +50,12 @@ def test_record_curves(data: str, store: Path, monkeypatch: Patch) -> None:
     assert np.isfinite(curves["val_loss"]).all()
 
 
-def test_startup(data: str, capsys: Printed) -> None:
-    startup.main(startup.Startup(data, n=1))
+def test_startup(data: str, monkeypatch: Patch, capsys: Printed) -> None:
+    """Its steps are taken in this process, which has the imports."""
+    monkeypatch.setattr(startup, "TrainSettings", partial(TrainSettings, network=TINY))
+    startup.main(startup.Startup(data, steps=True))
+    steps = json.loads(capsys.readouterr().out.splitlines()[-1])
+    startup.show([{"mlflow run itself": startup.mlflow_run(data)} | steps])
     assert "self-test of the device" in capsys.readouterr().out
 
 
