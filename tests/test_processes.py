@@ -144,7 +144,7 @@ def test_a_terminated_mlflow_run_takes_its_training_along(
 ) -> None:
     """It trains in the run that `mlflow run` made, and ingests the sample first."""
     settings = {"network": TINY, "lr": "3e-3", "epochs": 2000}
-    child = start("mlflow", *mlflow_run("train", **settings), environment=project_store, cold=True)
+    child = start("mlflow", *mlflow_run("train", **settings), environment=project_store)
     child.wait_for("epoch   2/2000")
     assert "no dataset on record: ingesting the drawn sample first" in child.stdout
     child.send(signal.SIGTERM)
@@ -195,7 +195,7 @@ def test_a_trained_model_is_served_and_answers_raw_faces_with_probabilities(
     port = free_port()
     server = start(
         "mlflow", "models", "serve", "-m", f"runs:/{trained}/model", "--env-manager", "local",
-        "--host", "127.0.0.1", "--port", str(port), cold=True,
+        "--host", "127.0.0.1", "--port", str(port),
     )  # fmt: skip
     server.wait_for("Uvicorn running on")
     body = json.dumps({"inputs": dataset.images[:10, ..., np.newaxis].tolist()}).encode()
