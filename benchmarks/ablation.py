@@ -27,6 +27,7 @@ from benchmarks import processor
 from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.data.dataset import Dataset
 from pipeline.networks import files
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import TrainSettings, recipe
 from pipeline.training import device
@@ -122,7 +123,7 @@ def _table(rows: pd.DataFrame) -> Table:
         difference = f"{gain.mean():+.1f} ({gain.mean() - half:+.1f} to {gain.mean() + half:+.1f})"
         table.add_row(
             name,
-            f"{by_seed[name].mean():.1%}",
+            percent(by_seed[name].mean()),
             "" if name == RECIPE else difference,
             f"{seconds[name]:.0f}",
         )

@@ -51,7 +51,8 @@ def main(recording: Recording) -> None:
         result = fit(settings, faces, precision=precision)
         if result.interrupted:
             raise KeyboardInterrupt
-        curve = pd.DataFrame(result.history)[["train_loss", "val_loss", "val_accuracy"]].round(5)
+        curve = pd.DataFrame(result.history)[["train/loss", "val/loss", "val/accuracy"]].round(5)
+        curve.columns = curve.columns.str.replace("/", "_")
         point = {"optimizer": optimizer, "batch_size": batch_size, "lr": lr}
         for name, value in reversed(point.items()):
             curve.insert(0, name, value)

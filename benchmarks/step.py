@@ -31,6 +31,7 @@ from pipeline.data import SIDE, dataset, splitting
 from pipeline.data.batches import TrainBatches
 from pipeline.data.dataset import Dataset
 from pipeline.networks import build as networks
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import TrainSettings, recipe
 from pipeline.training import device
@@ -84,7 +85,9 @@ def main(profile: Profile) -> None:
         for side in (SIDE, 32):
             row = replace(profile, row="one", precision=precision, side=side, fused=fused)
             found = _in_a_process(row, onednn)
-            shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found["shares"].items())
+            shares = ", ".join(
+                f"{kind} {percent(share, 0)}" for kind, share in found["shares"].items()
+            )
             normalisation = "fused" if fused else "Keras'"
             rows.add_row(
                 onednn, normalisation, precision, str(side), f"{found['speed']:.0f}", shares
@@ -136,7 +139,7 @@ def measure(row: Profile) -> dict[str, Any]:
         settings,
         faces,
         precision=row.precision,
-        on_epoch=[lambda epoch, logs: speeds.append(logs["images_per_second"])],
+        on_epoch=[lambda epoch, logs: speeds.append(logs["time/images_per_second"])],
     )
     return {"speed": speeds[-1], "shares": _shares(settings, faces, row.precision)}
 

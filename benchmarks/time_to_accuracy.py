@@ -21,6 +21,7 @@ from rich.table import Table
 from benchmarks import processor
 from pipeline.data import TRAIN, dataset, splitting
 from pipeline.data.dataset import Dataset
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import TrainSettings, recipe
 from pipeline.training import device
@@ -60,8 +61,8 @@ def seconds_to_target(
 
     def check(epoch: int, logs: dict[str, float]) -> None:
         nonlocal reached
-        print(f"  epoch {epoch}: {logs['val_accuracy']:.3f}", flush=True)
-        if logs["val_accuracy"] >= target:
+        print(f"  epoch {epoch}: {logs['val/accuracy']:.3f}", flush=True)
+        if logs["val/accuracy"] >= target:
             reached = epoch
             raise ReachedTarget
 
@@ -80,7 +81,7 @@ def extrapolated(settings: TrainSettings, faces: Dataset, count: int) -> float:
         replace(settings, epochs=2),
         splitting.subsample(faces, count, settings.seed),
         precision="float32",
-        on_epoch=[lambda epoch, logs: speeds.append(logs["images_per_second"])],
+        on_epoch=[lambda epoch, logs: speeds.append(logs["time/images_per_second"])],
     )
     return settings.epochs * int((faces.split == TRAIN).sum()) / speeds[-1]
 
@@ -106,7 +107,9 @@ def main(race: Race) -> None:
     else:
         theirs = extrapolated(report, faces, race.report_faces)
 
-    table = Table("side", "minutes", "ratio", "how", title=f"to {race.target:.1%} on validation")
+    table = Table(
+        "side", "minutes", "ratio", "how", title=f"to {percent(race.target)} on validation"
+    )
     table.add_row(race.network, f"{seconds / 60:.1f}", "1", f"reached after {epochs} epochs")
     table.add_row("the report's recipe", f"{theirs / 60:.1f}", f"{theirs / seconds:.0f}", said)
     Console(width=120).print(table, f"{processor()}, Keras {keras.__version__}")

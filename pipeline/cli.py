@@ -31,13 +31,17 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
 
     Functions are given as `package.module:name` and imported after parsing, so that --help and
     argument errors are instant. The last function is the step; those before it check its input
-    without importing Keras.
+    without importing Keras. The id of a run that it returns is printed as the run's address.
     """
     signals.remember_parent()
     try:
         settings = parse(settings_class, sys.argv[1:])
-        for function in functions:
-            _import(function)(settings)
+        *checks, step = functions
+        for check in checks:
+            _import(check)(settings)
+        run_id = _import(step)(settings)
+        if isinstance(run_id, str):
+            print(_import("pipeline.runs.queries:address_text")(run_id))
     except InputError as error:
         _fail(str(error), status=2)
     except OSError as error:

@@ -241,6 +241,13 @@ class NetworkSettings(Settings):
             "each validation, and for the saved network."
         ),
     ] = False
+    calibrate: Annotated[
+        bool,
+        Setting(
+            "Divide the logits of the saved network by the temperature with the least log-loss on "
+            "the validation split (temperature scaling)."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -514,8 +521,8 @@ class SourceSettings(Settings):
     source: Annotated[
         str,
         Setting(
-            "sample (drawn faces), a CSV (.csv, .gz, .zip), a folder of classes, "
-            "kaggle:OWNER/NAME, or package.module:function."
+            "sample (drawn faces), a CSV (.csv, .csv.gz), a folder of classes, an archive (.zip, "
+            ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function."
         ),
     ] = "sample"
     split: Annotated[
@@ -560,6 +567,28 @@ class TrainSettings(Hyperparameters):
         str | None,
         Setting("Id of an interrupted train run to continue from its last finished epoch."),
     ] = None
+    seeds: Annotated[
+        str | None,
+        Setting(
+            "Seeds with commas between, in the place of `seed`: a group of trainings, one a seed. "
+            "An interrupted group is continued by the same command."
+        ),
+    ] = None
+
+    def check(self) -> None:
+        super().check()
+        if self.seeds is not None:
+            expected = f"two or more different seeds from 0 to {MAX_SEED}, with commas between"
+            given = [seed.strip() for seed in self.seeds.split(",")]
+            whole = all(seed.isdecimal() and int(seed) <= MAX_SEED for seed in given)
+            several = len(given) > 1 and len({*given}) == len(given)
+            require(whole and several, "seeds", self.seeds, expected)
+            require(self.resume is None, "resume", self.resume, "no seeds= beside it")
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds of a group; the one seed where `seeds` is not given."""
+        return [int(seed) for seed in self.seeds.split(",")] if self.seeds else [self.seed]
 
 
 @dataclass(frozen=True)
@@ -580,7 +609,8 @@ class EvaluateSettings(Settings):
     run: Annotated[
         str,
         Setting(
-            "A train run's id, latest, a model address (models:/emotion@champion) or a .keras file."
+            "A train run's or a group's id, latest, a model address (models:/emotion@champion) or "
+            "a .keras file."
         ),
     ] = LATEST
     data: Annotated[

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_another_share_for_validation_leaves_test_as_it_is(
 
 def test_a_share_that_misses_a_class_is_refused(faces: Faces) -> None:
     given = with_split(faces, {TRAIN: 100, TEST: 20})
-    with pytest.raises(InputError, match="too few to hold 2% of them out"):
+    with pytest.raises(InputError, match="too few to hold 2 % of them out"):
         assemble(given, source="drawn", policy="official", seed=0, validation=0.02)
 
 
@@ -140,6 +141,52 @@ def test_half_a_dataset_is_refused(made: Dataset, tmp_path: Path, broken: str) -
         dataset.load(tmp_path / "d")
     (tmp_path / "d" / broken).unlink()
     with pytest.raises(InputError, match="is no dataset"):
+        dataset.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [(b"'|u1'", b"'|i1'"), (b"'|u1'", b"'|b1'"), (b"'|u1'", b"'|S1'"), (b"48, 48)", b"24, 96)")],
+)
+def test_pixels_of_another_type_or_shape_are_refused_though_the_bytes_are_the_same(
+    made: Dataset, tmp_path: Path, written: bytes, read_as: bytes
+) -> None:
+    dataset.save(made, tmp_path / "d")
+    file = tmp_path / "d" / "images.npy"
+    file.write_bytes(file.read_bytes().replace(written, read_as, 1))
+    with pytest.raises(InputError, match=r"images is .*, expected uint8 \(120, 48, 48\)"):
+        dataset.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [("labels", 7, "a label is 7"), ("split", 3, "a split code is 3"), ("split", 255, "is 255")],
+)
+def test_codes_out_of_range_are_refused_under_a_right_digest(
+    made: Dataset, tmp_path: Path, name: str, code: int, said: str
+) -> None:
+    arrays = {"labels": made.labels.copy(), "split": made.split.copy()}
+    arrays[name][0] = code
+    right = dataset.digest(made.images, arrays["labels"], arrays["split"])
+    about = made.about | {"digest": right}
+    dataset.save(Dataset(made.images, about=about, **arrays), tmp_path / "d")
+    with pytest.raises(InputError, match=said):
+        dataset.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", "{}", "[" * 100_000, '{"digest": 1}'])
+def test_a_description_that_is_none_is_refused(made: Dataset, tmp_path: Path, text: str) -> None:
+    dataset.save(made, tmp_path / "d")
+    (tmp_path / "d" / "dataset.json").write_text(text)
+    with pytest.raises(InputError):
+        dataset.load(tmp_path / "d")
+
+
+def test_counts_that_are_not_those_of_the_arrays_are_refused(made: Dataset, tmp_path: Path) -> None:
+    counts = made.about["counts"]
+    about = made.about | {"counts": counts | {"test": counts["train"]}}
+    dataset.save(replace(made, about=about), tmp_path / "d")
+    with pytest.raises(InputError, match="does not describe the arrays"):
         dataset.load(tmp_path / "d")
 
 

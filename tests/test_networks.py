@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras import initializers, layers
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -127,6 +128,37 @@ def test_a_model_for_other_pictures_is_refused(tmp_path: Path) -> None:
     model.save(tmp_path / "other.keras")
     with pytest.raises(InputError, match=r"takes \(None, 32, 32, 3\)"):
         files.load(tmp_path / "other.keras")
+
+
+def small(file: Path, activation: str | None = "softmax", weight: float = 0.0) -> Path:
+    """Save a network of one dense layer."""
+    images = keras.Input((48, 48, 1))
+    dense = layers.Dense(7, activation=activation, bias_initializer=initializers.Constant(weight))
+    keras.Model(images, dense(layers.Flatten()(images))).save(file)
+    return file
+
+
+def test_a_file_that_declares_far_more_weights_than_it_holds_is_refused(tmp_path: Path) -> None:
+    whole, huge = small(tmp_path / "whole.keras"), tmp_path / "huge.keras"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(huge, "w") as out:
+        for name in source.namelist():
+            out.writestr(name, source.read(name).replace(b'"units": 7', b'"units": 1000000000'))
+    with pytest.raises(InputError, match="declares more than .* weights"):
+        files.load(huge)
+    files.load(whole)  # what counts the weights is gone
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a weight is not a finite number"):
+        files.load(small(tmp_path / "nan.keras", weight=np.nan))
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid", "relu"])
+def test_scores_that_are_no_probabilities_are_refused(
+    tmp_path: Path, activation: str | None
+) -> None:
+    with pytest.raises(InputError, match="end the network with a softmax"):
+        files.load(small(tmp_path / "scores.keras", activation))
 
 
 @pytest.mark.parametrize("network", ["report", "compact", "strong"])

@@ -152,3 +152,8 @@ def test_the_documented_recipe_is_the_one_in_use(network: str) -> None:
         number_or_name = value if isinstance(value, str) else f"{value:g}"
         expected = switches[value] if isinstance(value, bool) else number_or_name
         assert text.lower().removesuffix(" (unused)") == expected, name
+
+
+def test_a_share_is_written_in_percent_in_one_way() -> None:
+    for file in FILES:
+        assert not re.search(r":[+,]?\.\d%\}", file.read_text()), f"{file}: pipeline.percent"

@@ -30,10 +30,12 @@ from pipeline.runs import process, queries, tracking
 from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, storage, summary, trial
+from search.studies import finalize, front, storage, summary, trial
 from search.studies.deadline import Deadline
+from search.studies.display import Display
 from search.studies.plan import Plan
-from search.studies.study import Worker, open_study
+from search.studies.proposals import enqueue
+from search.studies.study import Worker, earlier_study, open_study
 from tests.commands import Child, until
 from tests.conftest import Start
 from tests.tiny import TINY
@@ -60,10 +62,20 @@ def stored_study(name: str = "emotion") -> optuna.Study:
     return optuna.load_study(study_name=name, storage="sqlite:///optuna.db")
 
 
+def end(study: optuna.Study, plan: Plan, parent: tracking.Run) -> None:
+    finalize.finish(study, plan, parent, Deadline(0), Display(plan, Deadline(0)))
+
+
+def resumed_from(trial: optuna.trial.FrozenTrial) -> int:
+    """The epoch of the checkpoint that a repeated trial began with; 0 if there was none."""
+    run = MlflowClient().get_run(trial.user_attrs["run"])
+    return int(run.data.metrics.get("resumed_from_epoch", 0))
+
+
 def training_process() -> int | None:
     """Process id of a running trial that has recorded an epoch."""
     for run in runs("trial"):
-        if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
+        if run.info.status == "RUNNING" and "val/accuracy" in run.data.metrics:
             return int(run.data.tags["process"].split(":")[1])
     return None
 
@@ -93,6 +105,13 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     [killed] = [t for t in trials if "killed by SIGKILL" in t.user_attrs.get("error", "")]
     [repeat] = [t for t in trials if storage.retry_history(t) == [killed.number]]
     assert repeat.params == killed.params
+    epoch = resumed_from(repeat)
+    assert epoch >= 1, "it was not trained from its first epoch again"
+    assert repeat.last_step is not None
+    assert repeat.last_step > epoch
+    assert [*repeat.intermediate_values] == [*range(1, repeat.last_step + 1)], "a whole curve"
+    for known in range(1, epoch):
+        assert repeat.intermediate_values[known] == killed.intermediate_values[known]
     run = MlflowClient().get_run(killed.user_attrs["run"])
     assert (run.info.status, run.data.tags["error"]) == (
         "FAILED",
@@ -129,6 +148,34 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
     refused = start_study(data=store / "others", trials=3, **LONG)
     assert refused.end() == 2
     assert "the study emotion was begun on another dataset" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_front_of_macro_f1_against_parameters_is_searched_confirmed_and_shown(
+    start_study: Callable[..., Child], data: str
+) -> None:
+    options = SMALL | {"vary": "width=0.05..0.5", "objective": "macro_f1", "cost": "parameters"}
+    study = start_study(data=data, trials=5, **options)
+    assert study.end() == 0, study.stderr
+    assert_accounted_for(5)
+
+    client = MlflowClient()
+    finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
+    for one in finished:
+        metrics = client.get_run(one.user_attrs["run"]).data.metrics
+        assert one.value == pytest.approx(metrics["val/best_macro_f1"], abs=1e-6)
+    costs = {one.number: one.user_attrs[front.COST] for one in finished}
+    assert len(set(costs.values())) > 1
+
+    # Of the front, every point costs more and is better than the one before; each has a command.
+    on_front = [one.number for one in front.pareto(stored_study())]
+    _, _, section = study.stdout.partition("## Front of macro_f1 against parameters")
+    rows = [line.split("|")[1:] for line in section.splitlines() if "mlflow run" in line]
+    assert [int(row[0]) for row in rows] == on_front
+    assert [int(row[1].replace(",", "")) for row in rows] == [costs[n] for n in on_front]
+    assert all("-P monitor=macro_f1" in row[3] for row in rows)
+    confirmed = {int(run.data.tags["trial"]) for run in runs("confirm")}
+    assert confirmed == {t.number for t in front.spread(front.pareto(stored_study()), 3)}
 
 
 @pytest.mark.slow
@@ -183,7 +230,9 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        Worker(0, plan, database, parent.id, Deadline(0)).run(threading.Event())
+        Worker(0, plan, database, parent.id, Deadline(0), Display(plan, Deadline(0))).run(
+            threading.Event()
+        )
     assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
@@ -202,13 +251,13 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(data: str) -> None:
         study.tell(asked, value)
     study.set_user_attr("digest", load_without_test(Path(data)).digest)
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
+        end(study, Plan(settings, data, {}), parent)
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
     # As if the command had been killed at the very end: finished runs are not repeated.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
-        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
+        end(study, Plan(settings, data, {}), parent)
     assert len(runs("train")) == len(runs("evaluate")) == 1
     assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
 
@@ -293,7 +342,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     database = storage.open_storage("sqlite:///optuna.db")
     study = open_study(settings, database)
     plan = Plan(settings, "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0))
+    worker = Worker(0, plan, database, "none", Deadline(0), Display(plan, Deadline(0)))
     taken: list[dict[str, Any]] = []
     while not worker.has_enough():
         taking = worker.take()
@@ -315,7 +364,7 @@ def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
     plan = Plan(SearchSettings(timeout=2), "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0.001))
+    worker = Worker(0, plan, database, "none", Deadline(0.001), Display(plan, Deadline(0.001)))
     worker.run(threading.Event())
     assert study.trials == []
 
@@ -331,6 +380,34 @@ def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> No
     [(name, value)] = other.items()
     with pytest.raises(InputError, match=f"{name}={value}: the study emotion was begun with"):
         open_study(SearchSettings(**other), database)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"warm_start": "nothing"}, "warm_start=nothing: no such study in sqlite.*; it has before"),
+        ({"objective": "loss"}, "this study has objective=accuracy; give objective=accuracy"),
+        ({"network": "strong"}, "this study has network=compact; give network=compact"),
+        ({"sampler": "tpe"}, "the sampler tpe can't use an earlier study; give sampler=curves"),
+    ],
+)
+def test_an_earlier_study_that_cannot_be_used_is_named(
+    store: Path, option: dict[str, Any], said: str
+) -> None:
+    database = storage.open_storage("sqlite:///optuna.db")
+    before = optuna.create_study(study_name="before", storage=database, direction="maximize")
+    before.set_user_attr("settings", vars(SearchSettings()))
+    settings = SearchSettings(**{"warm_start": "before", "grid": "none"} | option)
+
+    def propose() -> None:
+        plan = Plan(settings, "none", {}, earlier_study(settings, database))
+        study = open_study(settings, database)
+        study.enqueue_trial(plan.first_points()[0])
+        study.tell(study.ask(), 0.5)
+        enqueue(study, plan)
+
+    with pytest.raises(InputError, match=said):
+        propose()
 
 
 def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> None:
@@ -358,7 +435,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert names == {"trials.csv", "study.html"}
     cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
-    assert "asked for 90; ending early saved 80% of them" in cost
+    assert "asked for 90; ending early saved 80 % of them" in cost
 
 
 @pytest.mark.slow
@@ -380,7 +457,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     study, settings = optuna.create_study(), SearchSettings()
     study.set_user_attr("ending", {"n_done": 0, "host": "elsewhere"})
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, Plan(settings, "none", {}), parent, Deadline(0))
+        end(study, Plan(settings, "none", {}), parent)
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
     [left] = runs("study")
     assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
@@ -392,7 +469,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
         tracking.record("study", settings, run_id=parent.id) as again,
         pytest.raises(TrainingError, match="no trial of the study"),
     ):
-        finalize.finish(study, Plan(settings, "none", {}), again, Deadline(0))
+        end(study, Plan(settings, "none", {}), again)
     assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
@@ -406,7 +483,7 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
     ):
         name = process.name_of(other.pid)
         parent.tag(process=f"{process.this_process()},{name}")
-        finalize.finish(study, Plan(SearchSettings(), "none", {}), parent, Deadline(0))
+        end(study, Plan(SearchSettings(), "none", {}), parent)
         assert "still running elsewhere: 1;" in capsys.readouterr().out
         assert runs("study")[0].data.tags["process"] == name
     assert runs("study")[0].info.status == "RUNNING"

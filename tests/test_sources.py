@@ -1,7 +1,12 @@
 """Tests of the data sources; errors name the file and the row."""
 
 import gzip
+import io
+import os
+import shutil
+import tarfile
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from pipeline.data import TEST, TRAIN, UNASSIGNED, VALIDATION, sources
+from pipeline.data import CLASSES, TEST, TRAIN, UNASSIGNED, VALIDATION, sources
 from pipeline.data.dataset import Faces
 from pipeline.data.fer_csv import read_csv
+from pipeline.data.pictures import read_picture
 from pipeline.errors import InputError
 
 USAGE = {TRAIN: "Training", VALIDATION: "PublicTest", TEST: "PrivateTest"}
@@ -141,6 +147,16 @@ HEADER = "emotion,pixels,Usage\n"
         (f"{HEADER}0,{FACE},Holiday\n", "row 1: unknown Usage"),
         (f"{HEADER}0,{FACE}\n", "row 1: 2 columns"),
         (f"{HEADER}0,{FACE},Training,1\n", "row 1: 4 columns"),
+        ("emotion,emotion,pixels\n0,0,{FACE}\n", "two columns emotion"),
+        (f"pixels,emotion,PIXELS\n{FACE},0,{FACE}\n", "two columns pixels"),
+        ('emotion,"pixels\n', "damaged quotation marks in the header"),
+        (f'{HEADER}0,{FACE[2:-1]}1"2,Training\n', "row 1: pixel 2,303 is not"),
+        (f'{HEADER}0,"{FACE},Training\n', "row 1: a damaged quotation mark in column 2"),
+        (f'{HEADER}0,"{FACE}" 7,Training\n', "row 1: a damaged quotation mark in column 2"),
+        (f"{HEADER}0,{FACE},Training\n0," + "7" * (3 << 20), "row 2: longer than 1 MB"),
+        (HEADER + "\n" * (33 << 20), "row 1: longer than 1 MB"),
+        ("emotion,pixels" + "," * (1 << 20), "its first line is longer than 64 kB"),
+        ("\x1b[31mred\x07,\x00\n1,2\n", r"no column emotion: \x1b[31mred\x07,\x00"),
     ],
 )
 def test_a_broken_csv_is_refused_by_name_and_row(tmp_path: Path, content: str, said: str) -> None:
@@ -149,7 +165,34 @@ def test_a_broken_csv_is_refused_by_name_and_row(tmp_path: Path, content: str, s
     with pytest.raises(InputError, match="fer2013.csv") as error:
         read_csv(file)
     assert said in str(error.value)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "written_by",
+    [
+        lambda text: text.replace("\n", "\r").encode(),  # an old Mac
+        lambda text: text.replace(",", ";").encode(),
+        lambda text: text.replace(",", "\t").encode(),
+        lambda text: text.replace("\n", '\n"a; b, ""c"".png",').replace("emo", '"path, a",emo', 1)
+        .removesuffix('"a; b, ""c"".png",').encode(),
+    ],
+    ids=["cr", "semicolons", "tabs", "commas in quotes"],
+)  # fmt: skip
+def test_a_dialect_that_is_unambiguous_is_read(
+    tmp_path: Path, some: Faces, written_by: Callable[[str], bytes]
+) -> None:
+    file = write_kaggle(tmp_path / "fer2013.csv", some)
+    file.write_bytes(written_by(file.read_text()))
+    assert same(read_csv(file), some)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_utf_16_is_called_by_its_name(tmp_path: Path, some: Faces, encoding: str) -> None:
+    file = write_kaggle(tmp_path / "fer2013.csv", some)
+    file.write_bytes(file.read_text().encode(encoding))
+    with pytest.raises(InputError, match=r"fer2013.csv is UTF-16 text; save it as UTF-8"):
+        read_csv(file)
 
 
 def test_the_row_is_counted_over_blocks(
@@ -178,7 +221,146 @@ def test_an_archive_with_a_password_is_refused(tmp_path: Path, some: Faces) -> N
         packed[flags] |= 1  # encrypted
     (tmp_path / "secret.zip").write_bytes(packed)
     with pytest.raises(InputError, match=r"secret.zip can't be read: .*password"):
-        read_csv(tmp_path / "secret.zip")
+        sources.read(str(tmp_path / "secret.zip"), seed=0)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as out:
+        member = tarfile.TarInfo("video.mp4")
+        member.size = 100 << 20
+        out.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(InputError, match="unpacks to more than 50 times its size"):
+        sources.read(str(tmp_path / "bomb.tar.gz"), seed=0)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("happy/a.png", bytes(100 << 20))
+    with pytest.raises(InputError, match="unpacks to more than 50 times its size"):
+        sources.read(str(tmp_path / "bomb.zip"), seed=0)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_refused(tmp_path: Path, some: Faces, method: int) -> None:
+    plain = write_kaggle(tmp_path / "fer2013.csv", some)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as out:
+        out.write(plain, "fer2013.csv")
+    whole = (tmp_path / "a.zip").read_bytes()
+    for place in (70, len(whole) // 2):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        (tmp_path / "a.zip").write_bytes(damaged)
+        with pytest.raises(InputError):
+            sources.read(str(tmp_path / "a.zip"), seed=0)
+
+
+def write_tree(folder: Path, faces: Faces, suffixes: Sequence[str] = ("png",)) -> Path:
+    """Class folders `train/<class>/deeper/<number>.<suffix>`, with an operating system's junk."""
+    for k, (image, label) in enumerate(zip(faces.images, faces.labels, strict=True)):
+        place = folder / "train" / CLASSES[label] / f"deeper {k % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{k}.{suffixes[k % len(suffixes)]}")
+    for junk in ("__MACOSX/train/happy/._1.png", "train/.DS_Store", "train/happy/Thumbs.db",
+                 "train/sad/@eaDir/1.png", "train/fear/._2.png"):  # fmt: skip
+        (folder / junk).parent.mkdir(parents=True, exist_ok=True)
+        (folder / junk).write_bytes(b"junk")
+    return folder
+
+
+def pack(source: Path, name: str, kind: str) -> str:
+    return shutil.make_archive(str(source.parent / name), kind, source.parent, source.name)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "gztar", "xztar"])
+def test_class_folders_are_read_at_any_depth_and_out_of_archives(
+    tmp_path: Path, some: Faces, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tree(tmp_path / "faces", some)
+    read = sources.read(str(folder) if kind == "folder" else pack(folder, "a", kind), seed=0)
+    assert sorted(map(bytes, read.images)) == sorted(map(bytes, some.images))
+    assert sorted(read.labels) == sorted(some.labels)
+    assert set(read.split) == {TRAIN}
+    assert capsys.readouterr().err == "", "junk passes in silence"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mac", "zip"), ("fer2013", "gztar")])
+def test_the_csv_in_an_archive_is_found_among_other_files(
+    tmp_path: Path, some: Faces, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "fer2013"
+    (folder / "__MACOSX").mkdir(parents=True)
+    (folder / "__MACOSX" / "._fer2013.csv").write_bytes(b"\0\5\26\7Mac OS X")
+    write_kaggle(folder / "fer2013.csv", some)
+    for other in ("README", "train.csv", "example_submission.csv"):
+        (folder / other).write_text("a,b\n1,2\n")
+    assert same(sources.read(pack(folder, name, kind), seed=0), some)
+    assert "left out 3 files beside fer2013/fer2013.csv" in capsys.readouterr().err
+
+
+def test_of_csvs_with_other_names_one_has_to_be_given(tmp_path: Path, some: Faces) -> None:
+    (tmp_path / "two").mkdir()
+    for name in ("a.csv", "b.csv"):
+        write_kaggle(tmp_path / "two" / name, some)
+    with pytest.raises(InputError, match="holds 2 CSV files.*give the one to read, such as"):
+        sources.read(pack(tmp_path / "two", "two", "zip"), seed=0)
+
+
+def test_every_format_of_pillows_that_is_safe_is_read_and_the_rest_is_named(
+    tmp_path: Path, some: Faces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lossless = ("png", "bmp", "tiff", "tif", "gif", "pgm", "ppm", "tga", "dib", "apng")
+    folder = write_tree(tmp_path / "lossless", some, lossless)
+    read = sources.read(str(folder), seed=0)
+    assert sorted(map(bytes, read.images)) == sorted(map(bytes, some.images))
+    folder = write_tree(tmp_path / "lossy", some, ("webp", "jpg", "jfif", "jpe", "avif", "jp2"))
+    for name in ("notes.txt", "face.heic", "drawing.eps"):
+        (folder / "train" / "happy" / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    assert len(sources.read(str(folder), seed=0).images) == 12
+    said = capsys.readouterr().err
+    assert "left out 3 files that are no pictures of a class: train/happy/drawing.eps" in said
+    assert said.count("\n") == 1
+
+
+def test_a_picture_is_told_by_its_content_where_its_name_says_nothing(
+    tmp_path: Path, some: Faces
+) -> None:
+    folder = write_tree(tmp_path / "faces", some)
+    for file in folder.rglob("*.png"):
+        file.rename(file.with_suffix(".jpg_large"))
+    assert len(sources.read(str(folder), seed=0).images) == 12
+
+
+def test_postscript_under_a_pictures_name_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n")
+    with pytest.raises(InputError, match="x.png can't be read as a picture"):
+        read_picture(tmp_path / "x.png")
+
+
+def test_what_is_transparent_is_white_whatever_colour_it_hides(tmp_path: Path) -> None:
+    for hidden in (0, 255):
+        Image.new("LA", (48, 48), (hidden, 0)).save(tmp_path / "a.png")
+        assert (read_picture(tmp_path / "a.png") == 255).all()
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    Image.new("1", (8_000, 8_000)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="more than 50,000,000 pixels"):
+        read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "faces" / "happy").mkdir(parents=True)
+    for place in ("faces/happy/x.png", "x.csv"):
+        make(tmp_path / place)
+        with pytest.raises(InputError, match="a pipe, a socket or a device"):
+            sources.read(str(tmp_path / place.removesuffix("/happy/x.png")), seed=0)
+
+
+def test_a_split_within_a_class_folder_is_refused(tmp_path: Path, some: Faces) -> None:
+    folder = write_tree(tmp_path / "faces", some)
+    (folder / "train" / "happy" / "test").mkdir()
+    with pytest.raises(InputError, match="happy/test: a class or a split within a class folder"):
+        sources.read(str(folder), seed=0)
 
 
 def test_class_folders_are_read_with_their_splits_and_spellings(
@@ -219,13 +401,13 @@ def test_a_photo_that_a_camera_held_sideways_is_read_upright(tmp_path: Path) -> 
     orientation = Image.Exif()
     orientation[0x0112] = 6  # to be rotated by 90 degrees clockwise
     upright.rotate(90).save(tmp_path / "a.png", exif=orientation)
-    assert np.array_equal(sources.read_picture(tmp_path / "a.png"), np.asarray(upright))
+    assert np.array_equal(read_picture(tmp_path / "a.png"), np.asarray(upright))
 
 
 def test_a_picture_of_16_bits_is_refused_and_not_read_as_white(tmp_path: Path) -> None:
     Image.fromarray(np.full((48, 48), 30_000, np.uint16)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="more than 8 bits a pixel"):
-        sources.read_picture(tmp_path / "a.png")
+        read_picture(tmp_path / "a.png")
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -238,6 +420,9 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_an_unknown_class_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "train" / "bored").mkdir(parents=True)
     with pytest.raises(InputError, match="bored: not a class folder; expected one of angry"):
+        sources.read(str(tmp_path), seed=0)
+    (tmp_path / "train" / "bored").rename(tmp_path / "train" / "suprise")
+    with pytest.raises(InputError, match="rename it to surprise, or move it away"):
         sources.read(str(tmp_path), seed=0)
 
 
@@ -254,7 +439,7 @@ def test_a_mistyped_split_folder_is_named(tmp_path: Path) -> None:
         ("missing.csv", "no such file or folder"),
         ("notes.txt", "expected .csv"),
         ("kaggle:fer2013", "expected kaggle:OWNER/NAME"),
-        (".", "no .png or .jpg in class folders"),
+        (".", "no picture in class folders"),
     ],
 )
 def test_a_source_that_is_none_is_refused(tmp_path: Path, source: str, said: str) -> None:

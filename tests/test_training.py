@@ -1,6 +1,7 @@
 """Tests of fit: bit-reproducible, interruptible, resumable, and according to the settings."""
 
 import contextlib
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from pipeline.data import TRAIN, VALIDATION
 from pipeline.data.batches import TrainBatches
 from pipeline.data.dataset import Dataset
-from pipeline.errors import TrainingError
+from pipeline.errors import InputError, TrainingError
 from pipeline.networks import files
 from pipeline.networks.batch_norm import Recalibration
 from pipeline.networks.build import build
@@ -21,6 +22,7 @@ from pipeline.networks.layers import set_momentum
 from pipeline.registry import LOSSES, OPTIMIZERS
 from pipeline.runs import signals
 from pipeline.settings import TrainSettings, recipe
+from pipeline.training import checkpoint
 from pipeline.training import fit as training
 from pipeline.training.fit import TrainResult, stops_early
 from pipeline.training.losses import SoftDice, make_loss
@@ -53,7 +55,7 @@ def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 
 def without_speed(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{k: v for k, v in logs.items() if k != "images_per_second"} for logs in history]
+    return [{k: v for k, v in logs.items() if k != "time/images_per_second"} for logs in history]
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +101,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result_bit_for_bit(
     assert stopped.interrupted
     assert len(stopped.history) == 2
     assert stopped.model is not None
+    require_refused_if_changed(tmp_path / "c.npz")
 
     told: list[int] = []
     resumed = fit(dataset, **options, on_epoch=[lambda epoch, logs: told.append(epoch)])
@@ -106,6 +109,34 @@ def test_an_interrupted_training_goes_on_to_the_same_result_bit_for_bit(
     assert told == list(range(1, options["epochs"] + 1))
     assert without_speed(resumed.history) == without_speed(whole.history)
     assert equal(weights(resumed), weights(whole))
+
+
+def require_refused_if_changed(file: Path) -> None:
+    """Check that a checkpoint with another byte, or other values, is refused; put it back."""
+    whole = file.read_bytes()
+    with np.load(file) as found:
+        arrays = dict(found)
+    last = max(name for name in arrays if arrays[name].dtype == np.float32)
+    for damage in ("a byte", "half of it", "a value", "a type", "no digest"):
+        changed = dict(arrays)
+        if damage in ("a byte", "half of it"):
+            middle = len(whole) // 2
+            flipped = bytes([whole[middle] ^ 1])
+            rest = whole[middle + 1 :] if damage == "a byte" else b""
+            file.write_bytes(whole[:middle] + flipped + rest)
+        else:
+            if damage == "no digest":
+                about = {k: v for k, v in json.loads(str(arrays["about"])).items() if k != "digest"}
+                changed["about"] = np.array(json.dumps(about))
+            else:
+                factor = np.nan if damage == "a value" else np.float64(1)
+                kind = np.float64 if damage == "a type" else arrays[last].dtype
+                changed[last] = (arrays[last] * factor).astype(kind)
+            np.savez(file, allow_pickle=False, **changed)
+        with pytest.raises(InputError, match="remove it and train anew"):
+            checkpoint.require_whole(file)
+    file.write_bytes(whole)
+    checkpoint.require_whole(file)
 
 
 def test_an_interruption_before_the_first_epoch_ends_gives_no_model(dataset: Dataset) -> None:
@@ -168,7 +199,7 @@ def accuracy(fitted: TrainResult, dataset: Dataset) -> float:
 
 
 def test_the_network_kept_is_the_best_epochs(dataset: Dataset, plain: TrainResult) -> None:
-    accuracies = [logs["val_accuracy"] for logs in plain.history]
+    accuracies = [logs["val/accuracy"] for logs in plain.history]
     assert len({*accuracies}) > 1
     assert plain.best_val_accuracy == max(accuracies)
     assert plain.best_epoch == accuracies.index(max(accuracies)) + 1
@@ -226,9 +257,9 @@ def untrained() -> Any:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_learns(dataset: Dataset, loss: str) -> None:
     fitted = fit(dataset, epochs=8, loss=loss, l2=0.0, dropout=0.0, lr=0.001, patience=0)
-    losses = [logs["train_loss"] for logs in fitted.history]
+    losses = [logs["train/loss"] for logs in fitted.history]
     assert losses[-1] < losses[0]
-    assert fitted.history[-1]["train_accuracy"] > 0.3, "a seventh is chance"
+    assert fitted.history[-1]["train/accuracy"] > 0.3, "a seventh is chance"
 
 
 @pytest.mark.parametrize(
@@ -325,8 +356,8 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
 def test_averaged_weights_validate_and_are_kept(dataset: Dataset, plain: TrainResult) -> None:
     fitted = fit(dataset, **WHOLE, ema=0.3)
     assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
-    assert fitted.history[0]["train_loss"] == plain.history[0]["train_loss"]
-    assert fitted.history[0]["val_loss"] != plain.history[0]["val_loss"]
+    assert fitted.history[0]["train/loss"] == plain.history[0]["train/loss"]
+    assert fitted.history[0]["val/loss"] != plain.history[0]["val/loss"]
 
 
 def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset, last: TrainResult) -> None:
@@ -335,8 +366,8 @@ def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset, last: T
     assert equal(*(files.get_state(model.trainable_weights) for model in models))
     assert not equal(*(files.get_state(model.non_trainable_weights) for model in models))
     for epoch, without in zip(fitted.history, last.history, strict=True):
-        assert epoch["train_loss"] == without["train_loss"]
-        assert epoch["val_loss"] != without["val_loss"]
+        assert epoch["train/loss"] == without["train/loss"]
+        assert epoch["val/loss"] != without["val/loss"]
     assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
 
 

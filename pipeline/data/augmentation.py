@@ -5,9 +5,9 @@ faces; as layers of the network it would slow down every training step on a CPU.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from pipeline.compiled import compiled
 from pipeline.data import SIDE
 from pipeline.settings import Hyperparameters
 
@@ -71,7 +71,7 @@ def _placements(
 
 # With these types numba loads, or compiles, it as this module is imported: once for a search, whose
 # trials' processes are forked afterwards.
-@njit("(uint8[:, :, ::1], float32[:, ::1], uint8[:, :, ::1])", cache=True, nogil=True)
+@compiled("(uint8[:, :, ::1], float32[:, ::1], uint8[:, :, ::1])", nogil=True)
 def _warp(images, placements, out):  # type: ignore[no-untyped-def]  # numba infers its types
     """Resample `images` by bilinear interpolation: each output pixel from four input pixels."""
     full, side = images.shape[1], out.shape[1]

@@ -5,6 +5,7 @@ On disk a dataset is a folder of three .npy files (images are memory-mapped) and
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, SIDE, TEST, TRAIN, UNASSIGNED, VALIDATION
-from pipeline.errors import InputError
+from pipeline.data import CLASSES, SIDE, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.errors import InputError, reason
 
 SOURCE_SPLITS = {
     TRAIN: "Training",
@@ -91,11 +92,38 @@ def count_copies(images: Bytes, labels: Bytes, split: Bytes) -> dict[str, int]:
 
 
 def digest(*arrays: Bytes) -> str:
-    """First 16 hexadecimal digits of the arrays' SHA-256."""
+    """First 16 hexadecimal digits of the SHA-256 over the arrays' bytes.
+
+    `check` fixes their types and shapes, so that the same bytes are the same content.
+    """
     sha = hashlib.sha256()
     for array in arrays:
+        if array.dtype != np.uint8:
+            raise ValueError(f"an array of {array.dtype}; expected uint8")
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()[:16]
+
+
+def check(images: Any, labels: Any, split: Any, name: str, splits: Collection[int]) -> None:
+    """Raise InputError, naming `name`, unless the arrays are those of faces.
+
+    They are uint8, (N, 48, 48), (N,) and (N,), with class codes 0-6 and split codes of `splits`.
+    """
+    count = len(labels) if np.ndim(labels) else 0
+    for what, array, shape in (
+        ("images", images, (count, SIDE, SIDE)),
+        ("labels", labels, (count,)),
+        ("split", split, (count,)),
+    ):
+        kind, found = getattr(array, "dtype", type(array).__name__), np.shape(array)
+        if kind != np.uint8 or found != shape:
+            raise InputError(f"{name}: {what} is {kind} {found}, expected uint8 {shape}")
+    if not count:
+        raise InputError(f"{name}: no face; at least one is needed")
+    if labels.max() >= len(CLASSES):
+        raise InputError(f"{name}: a label is {labels.max()}, expected 0 to {len(CLASSES) - 1}")
+    if not np.isin(split, list(splits)).all():
+        raise InputError(f"{name}: a split code is {split.max()}, expected one of {[*splits]}")
 
 
 def save(dataset: Dataset, folder: Path) -> None:
@@ -110,18 +138,38 @@ def save(dataset: Dataset, folder: Path) -> None:
 def load(folder: Path) -> Dataset:
     """The dataset in `folder` with its test split, for `evaluate` only.
 
-    Raises InputError if a file is missing or unreadable, or if the arrays do not have the digest
-    in dataset.json.
+    Raises InputError if a file is missing or unreadable, if types, shapes or codes are not those of
+    faces, or if the arrays do not have the digest and the counts in dataset.json.
     """
     try:
         about = json.loads((folder / "dataset.json").read_text())
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        labels, split = (np.load(folder / f"{name}.npy") for name in ("labels", "split"))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{folder} is no dataset: {error}; make one with ingest") from error
-    if digest(images, labels, split) != about.get("digest"):
+        # Mapped memory: a header that declares more than the file holds reserves none.
+        arrays = [
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "split")
+        ]
+    # NumPy and json raise a dozen types for a damaged file.
+    except Exception as error:
+        problem = f"{folder} is no dataset: {reason(error)}; make one with ingest"
+        raise InputError(problem) from error
+    images, labels, split = arrays[0], np.array(arrays[1]), np.array(arrays[2])
+    check(images, labels, split, str(folder), range(len(SPLITS)))
+    if not isinstance(about, dict) or about.get("digest") != digest(images, labels, split):
         raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
+    counts = count_classes(labels, split, dict(enumerate(SPLITS)))
+    kept = {"source": str, "source_counts": dict, "copies": dict}
+    if about.get("counts") != counts or not all(
+        isinstance(about.get(name), kind) for name, kind in kept.items()
+    ):
+        raise InputError(f"{folder}: dataset.json does not describe the arrays; ingest again")
     return Dataset(images, labels, split, about)
+
+
+def count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:
+    """Number of faces by class, for each split in `names`."""
+    return {
+        name: np.bincount(labels[split == code], minlength=len(CLASSES)).tolist()
+        for code, name in names.items()
+    }
 
 
 def load_without_test(folder: Path) -> Dataset:

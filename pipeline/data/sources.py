@@ -1,17 +1,19 @@
 """Data sources: CSV, image folders, Kaggle, drawn sample, or a user's function."""
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
+import difflib
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
 from rich.progress import track
 
-from pipeline import registry
+from pipeline import paths, registry
 from pipeline.data import CLASSES, SIDE, TEST, TRAIN, UNASSIGNED, VALIDATION, fer_csv, sample
-from pipeline.data.dataset import Faces
-from pipeline.errors import InputError
+from pipeline.data.archives import Files, open_archive
+from pipeline.data.dataset import SOURCE_SPLITS, Faces, check
+from pipeline.data.pictures import LARGEST, decode
+from pipeline.errors import InputError, note, reason
 from pipeline.registry import REFERENCE
 
 SPELLINGS = {name: code for code, name in enumerate(CLASSES)} | {
@@ -33,8 +35,9 @@ SPLIT_FOLDERS = {
     "test": TEST, "testing": TEST, "privatetest": TEST,
 }  # fmt: skip
 """Split code of a split folder's name, in lower case."""
-PICTURES = {".png", ".jpg", ".jpeg"}
-CSVS = {".csv", ".gz", ".zip"}
+KNOWN_CSVS = ("fer2013.csv", "icml_face_data.csv")
+"""Names of FER2013's CSV, in the order of preference."""
+FILES = {".csv", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz"}
 KAGGLE = "kaggle:"
 
 
@@ -42,13 +45,22 @@ def require(source: str) -> None:
     """Raise InputError if the name of `source` shows that it can't be read; reads no data."""
     if source == "sample" or source.startswith(KAGGLE) or REFERENCE.fullmatch(source):
         return
-    path = Path(source)
-    if not path.exists():
+    path = paths.find(source)
+    if not paths.exists(path):
+        where = paths.searched(source)
         raise InputError(
-            f"{source}: no such file or folder; give sample, a CSV, a folder or kaggle:…"
+            f"{source}: no such file or folder{where and ' in '}{where}; give sample, a CSV, "
+            "a folder, an archive or kaggle:OWNER/NAME"
         )
-    if path.is_file() and path.suffix.lower() not in CSVS:
-        raise InputError(f"{source}: expected .csv, .csv.gz, .csv.zip or a folder of class folders")
+    if path.is_dir():
+        return
+    if not path.is_file():
+        raise InputError(f"{source}: a pipe, a socket or a device; give a file or a folder")
+    if path.suffix.lower() not in FILES:
+        raise InputError(
+            f"{source}: expected .csv (also .csv.gz), a .zip or .tar archive, or a folder of class "
+            "folders"
+        )
 
 
 def read(source: str, seed: int) -> Faces:
@@ -62,104 +74,149 @@ def read(source: str, seed: int) -> Faces:
         images, labels = sample.draw(seed=seed)
         return Faces(images, labels, np.full(len(labels), UNASSIGNED, np.uint8))
     if REFERENCE.fullmatch(source) and not source.startswith(KAGGLE):
-        return _checked(registry.load(source, {}, "source")(seed), source)
-    path = _download(source.removeprefix(KAGGLE)) if source.startswith(KAGGLE) else Path(source)
-    return read_folders(path) if path.is_dir() else fer_csv.read_csv(path)
+        return _from_function(source, seed)
+    path = (
+        _download(source.removeprefix(KAGGLE)) if source.startswith(KAGGLE) else paths.find(source)
+    )
+    files = open_archive(path)
+    return fer_csv.read_csv(path) if files is None else read_files(files)
 
 
-def _checked(faces: Faces, source: str) -> Faces:
-    """The same faces, from a user's function. Raises InputError if a shape or type is wrong."""
-    count = len(faces.labels)
-    expected = {"images": (count, SIDE, SIDE), "labels": (count,), "split": (count,)}
-    for name, shape in expected.items():
-        array = getattr(faces, name)
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise InputError(
-                f"source={source}: {name} is {array.dtype} {array.shape}, expected uint8 {shape}"
-            )
-    if count and faces.labels.max() >= len(CLASSES):
-        raise InputError(f"source={source}: a label is {faces.labels.max()}, expected 0 to 6")
-    return faces
+def _from_function(source: str, seed: int) -> Faces:
+    function = registry.load(source, {}, "source")
+    try:
+        faces = function(seed)
+        images, labels, split = faces.images, faces.labels, faces.split
+    except InputError:
+        raise
+    except Exception as error:  # a user's function can raise any error
+        raise InputError(f"source={source}: {type(error).__name__}: {reason(error)}") from error
+    check(images, labels, split, f"source={source}", SOURCE_SPLITS)
+    return Faces(images, labels, split)
 
 
-def read_folders(folder: Path) -> Faces:
-    """Faces of `<split>/<class>/*` or `<class>/*`, png or jpg, resized to 48x48 grey levels.
+def read_files(files: Files) -> Faces:
+    """Faces of a folder or an archive: those of the CSV in it, or of its pictures.
 
-    Sorted by path. Raises InputError for a folder that is neither a class nor a split, for a
-    picture that can't be read, and if there is no picture.
+    A CSV of a known name comes first, then class folders, then a CSV that is the only one.
     """
-    pictures = sorted(_pictures(folder))
-    if not pictures:
+    csvs = sorted(name for name in files.names if name.suffix.lower() == ".csv")
+    known = [name for wanted in KNOWN_CSVS for name in csvs if name.name.lower() == wanted]
+    has_classes = any(p.name.lower() in {*SPELLINGS, *SPLIT_FOLDERS} for p in files.folders)
+    if known or (len(csvs) == 1 and not has_classes):
+        chosen = (known or csvs)[0]
+        others = [name for name in (*files.names, *files.unreadable) if name != chosen]
+        _note_left_out(files.where, others, f"beside {chosen}, which is read")
+        for _, file in files.read([chosen]):
+            return fer_csv.read_stream(file, files.path(chosen))
+    if csvs and not has_classes:
         raise InputError(
-            f"{folder}: no .png or .jpg in class folders; expected train/<class>/*.jpg"
+            f"{files.where}: holds {len(csvs)} CSV files, none of them {' or '.join(KNOWN_CSVS)}; "
+            f"give the one to read, such as {csvs[0]}"
         )
-    images = np.empty((len(pictures), SIDE, SIDE), np.uint8)
-    for i, (path, _, _) in enumerate(track(pictures, "reading pictures", transient=True)):
-        images[i] = read_picture(path)
-    codes = np.array([codes for _, *codes in pictures], np.uint8)
-    return Faces(images, codes[:, 0].copy(), codes[:, 1].copy())
+    return _read_pictures(files)
 
 
-def _pictures(folder: Path) -> Iterator[tuple[Path, int, int]]:
-    """Yield path, class code and split code of each picture below `folder`."""
-    folders = _visible_folders(folder)
-    splits = {path: SPLIT_FOLDERS.get(path.name.lower(), UNASSIGNED) for path in folders}
-    if any(code != UNASSIGNED for code in splits.values()):
-        class_folders = []
-        for path, code in splits.items():
+def _read_pictures(files: Files) -> Faces:
+    """Faces of `<split>/<class>/**` or `<class>/**`, sorted by path, in 48x48 grey levels.
+
+    Raises InputError for a folder that is neither a class nor a split, for a picture that can't be
+    read, and if there is no picture. What is no picture is named in one line.
+    """
+    classes = _class_folders(files)
+    codes = {name: classes[folder] for name in files.names if (folder := _above(name, classes))}
+    names = sorted(codes)
+    rows = {name: row for row, name in enumerate(names)}
+    images = np.empty((len(names), SIDE, SIDE), np.uint8)
+    is_face = np.zeros(len(names), np.bool_)
+    pictures = files.read(names)
+    for name, file in track(pictures, "reading pictures", total=len(names), transient=True):
+        face = decode(file.read(LARGEST + 1), files.path(name))
+        if face is not None:
+            images[rows[name]], is_face[rows[name]] = face, True
+    if not is_face.any():
+        raise InputError(
+            f"{files.where}: no picture in class folders; expected train/<class>/*.jpg"
+        )
+    left_out = [name for name in files.names if name not in rows or not is_face[rows[name]]]
+    _note_left_out(files.where, [*left_out, *files.unreadable], "that are no pictures of a class")
+    labels, split = np.array([codes[name] for name in names], np.uint8)[is_face].T.copy()
+    return Faces(images[is_face], labels, split)
+
+
+def _note_left_out(where: Path, names: Sequence[PurePosixPath], why: str) -> None:
+    if names:
+        some = ", ".join(map(str, names[:3])) + (", …" if len(names) > 3 else "")
+        count = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        note(f"{where}: left out {count} {why}: {some}")
+
+
+def _above(name: PurePosixPath, folders: Collection[PurePosixPath]) -> PurePosixPath | None:
+    """The one of `folders` that `name` is below, at any depth."""
+    return next((parent for parent in name.parents if parent in folders), None)
+
+
+def _class_folders(files: Files) -> dict[PurePosixPath, tuple[int, int]]:
+    """Class code and split code of each class folder."""
+    below: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for folder in sorted(files.folders):
+        below.setdefault(folder.parent, []).append(folder)
+    tops = {folder.parent for folder in files.folders if _is_known(folder)}
+    highest = min((len(top.parts) for top in tops), default=0)
+    tops = {top for top in tops if len(top.parts) == highest}  # there may be folders around all
+    top = tops.pop() if len(tops) == 1 else PurePosixPath()
+    splits = {f: SPLIT_FOLDERS.get(f.name.lower(), UNASSIGNED) for f in below.get(top, [])}
+    if all(code == UNASSIGNED for code in splits.values()):
+        found = [(folder, UNASSIGNED) for folder in splits]
+    else:
+        found = []
+        for folder, code in splits.items():
             if code == UNASSIGNED:
                 raise InputError(
-                    f"{path}: not a split folder, as others beside it are; rename it to train, "
-                    "validation or test, or move it away"
+                    f"{files.path(folder)}: not a split folder, as others beside it are; rename it "
+                    "to train, validation or test, or move it away"
                 )
-            class_folders += [(below, code) for below in _visible_folders(path)]
-    else:
-        class_folders = [(path, UNASSIGNED) for path in folders]
-    for path, split in class_folders:
-        label = SPELLINGS.get(path.name.lower())
-        if label is None:
-            raise InputError(f"{path}: not a class folder; expected one of {', '.join(CLASSES)}")
-        for picture in path.iterdir():
-            if picture.suffix.lower() in PICTURES and not picture.name.startswith("."):
-                yield picture, label, split
+            found += [(inner, code) for inner in below.get(folder, [])]
+    classes = {f: (_class_code(files.path(f)), split) for f, split in found}
+    for folder in files.folders:
+        if folder not in classes and _is_known(folder) and _above(folder, classes):
+            raise InputError(
+                f"{files.path(folder)}: a class or a split within a class folder; expected "
+                "train/<class>/*.jpg"
+            )
+    return classes
 
 
-def _visible_folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+def _is_known(folder: PurePosixPath) -> bool:
+    return folder.name.lower() in {*SPELLINGS, *SPLIT_FOLDERS}
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """A picture as (48, 48) grey levels, upright. Raises InputError if it can't be read."""
-    try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a pixel")  # Pillow would clip them to white
-            grey = ImageOps.exif_transpose(picture).convert("L")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+def _class_code(folder: Path) -> int:
+    label = SPELLINGS.get(folder.name.lower())
+    if label is None:
+        close = difflib.get_close_matches(folder.name.lower(), SPELLINGS, 1)
+        name = close[0] if close else f"the one of {', '.join(CLASSES)} that it holds"
         raise InputError(
-            f"{path} can't be read as a picture: {error}; replace or remove it"
-        ) from error
-    return np.asarray(grey if grey.size == (SIDE, SIDE) else grey.resize((SIDE, SIDE)))
+            f"{folder}: not a class folder; expected one of {', '.join(CLASSES)}; rename it to "
+            f"{name}, or move it away to leave its pictures out"
+        )
+    return label
 
 
 def _download(name: str) -> Path:
-    """Folder or CSV of the Kaggle dataset `OWNER/NAME`, downloaded once to kagglehub's cache."""
+    """Folder of the Kaggle dataset `OWNER/NAME`, downloaded once to kagglehub's cache."""
     if name.count("/") != 1:
         raise InputError(f"kaggle:{name}: expected kaggle:OWNER/NAME")
 
-    import kagglehub  # slow to import
-
     try:
+        import kagglehub  # slow to import
+
         with contextlib.redirect_stdout(None):
-            folder = Path(kagglehub.dataset_download(name))
+            return Path(kagglehub.dataset_download(name))
     # The remedy is the same for every error of kagglehub and of the network.
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"kaggle:{name} can't be downloaded ({type(error).__name__}: {reason}). Create an API "
-            "token at kaggle.com/settings and put it into KAGGLE_API_TOKEN or ~/.kaggle/kaggle.json"
+            f"kaggle:{name} can't be downloaded ({type(error).__name__}: {reason(error, 120)}). "
+            "Create an API token at kaggle.com/settings and put it into KAGGLE_API_TOKEN or "
+            "~/.kaggle/kaggle.json"
         ) from error
-    for wanted in ("fer2013.csv", "icml_face_data.csv", "train"):
-        for found in sorted(folder.rglob(wanted)):
-            return found.parent if found.is_dir() else found
-    return folder

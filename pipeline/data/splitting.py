@@ -7,8 +7,17 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from pipeline.data import CLASSES, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
-from pipeline.data.dataset import SOURCE_SPLITS, Bytes, Dataset, Faces, count_copies, digest
+from pipeline.data.dataset import (
+    SOURCE_SPLITS,
+    Bytes,
+    Dataset,
+    Faces,
+    count_classes,
+    count_copies,
+    digest,
+)
 from pipeline.errors import InputError
+from pipeline.percent import percent
 
 
 def assemble(
@@ -25,7 +34,7 @@ def assemble(
         if policy == "report"
         else split_officially(faces, source, seed, validation, final=policy == "final")
     )
-    counts = _count_classes(faces.labels, split, dict(enumerate(SPLITS)))
+    counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)))
     if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
         raise InputError(
             f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
@@ -36,20 +45,12 @@ def assemble(
         "validation": validation,
         "seed": seed,
         "classes": list(CLASSES),
-        "source_counts": _count_classes(faces.labels, faces.split, SOURCE_SPLITS),
+        "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
         "digest": digest(faces.images, faces.labels, split),
     }
     return Dataset(faces.images, faces.labels, split, about)
-
-
-def _count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:
-    """Number of faces by class, for each split in `names`."""
-    return {
-        name: np.bincount(labels[split == code], minlength=len(CLASSES)).tolist()
-        for code, name in names.items()
-    }
 
 
 def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
@@ -100,7 +101,8 @@ def _stratified_share(
         raise InputError(f"{source}: a single training face of {few[0]} can't be split in two")
     if share * len(rows) < np.count_nonzero(counts):
         raise InputError(
-            f"{source}: {len(rows)} training faces are too few to hold {share:.0%} of them out"
+            f"{source}: {len(rows)} training faces are too few to hold {percent(share, 0)} of them "
+            "out"
         )
     return train_test_split(rows, test_size=share, random_state=seed, stratify=labels)[1]
 

@@ -1,7 +1,9 @@
 """Trained networks: loading .keras files, predicting, copying weights."""
 
+import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +12,92 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import CLASSES, SIDE
-from pipeline.errors import InputError
+from pipeline.data.archives import FREE_BYTES, PACKED_AT_MOST
+from pipeline.errors import InputError, reason
 
 PREDICT_BATCH = 256
+PREDICT_NUMBERS = 1 << 28
+"""Numbers that the largest layer may return for a batch: 1 GiB in float32."""
+LARGEST_CONFIG = 8 << 20
+"""Bytes of the description of a network in a file."""
+WEIGHTS_FOR_A_BYTE = 16
+FREE_WEIGHTS = 1_000_000
+"""Weights that a file may declare, for each of its bytes and beside these; it holds a quarter for
+each byte."""
+LARGEST_OUTPUT = 1 << 24
+"""Numbers that a layer may return for a face."""
 
 
 def load(file: Path) -> keras.Model:
-    """Load the network of a .keras file, in Keras' safe mode. Raises InputError if it is none."""
+    """Load the network of a .keras file, in Keras' safe mode.
+
+    Raises InputError if it is none, if it declares far more weights than the file holds, if a
+    weight is not finite, or if its output is not probabilities.
+    """
     try:
-        model = keras.saving.load_model(file, compile=False)
+        _require_plain(file)
+        with _at_most(FREE_WEIGHTS + WEIGHTS_FOR_A_BYTE * file.stat().st_size):
+            model = keras.saving.load_model(file, compile=False)
         inputs, outputs = model.input_shape, model.output_shape
-    # KeyError and AttributeError: a zip without the parts of a model, or a model without shapes.
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{file}: no Keras model ({' '.join(str(error).split())[:150]})"
-        ) from error
+    # Keras, zipfile and h5py raise a dozen types for a file that is damaged or no model.
+    except Exception as error:
+        raise InputError(f"{file}: no Keras model ({reason(error, 150)})") from error
     if inputs[1:] != (SIDE, SIDE, 1) or outputs[1:] != (len(CLASSES),):
         raise InputError(
             f"{file}: takes {inputs} and returns {outputs}; "
             f"expected (N, {SIDE}, {SIDE}, 1) and (N, {len(CLASSES)})"
         )
+    if _largest_output(model) > LARGEST_OUTPUT:
+        raise InputError(f"{file}: a layer returns {_largest_output(model):,} numbers for a face")
+    if not all(np.isfinite(values).all() for values in get_state(model.weights)):
+        raise InputError(f"{file}: a weight is not a finite number; train the network again")
+    face = np.arange(SIDE * SIDE).reshape(1, SIDE, SIDE, 1) % 256
+    answer = np.asarray(model(face.astype(np.float32), training=False), np.float32)
+    if not (np.isfinite(answer).all() and answer.min() >= 0 and abs(answer.sum() - 1) < 0.01):
+        raise InputError(
+            f"{file}: returns no probabilities; end the network with a softmax over the classes"
+        )
     return model
+
+
+def _require_plain(file: Path) -> None:
+    """Raise ValueError for an archive that would fill the memory when it is read."""
+    with zipfile.ZipFile(file) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+    if sizes.get("config.json", 0) > LARGEST_CONFIG:
+        raise ValueError(f"a description of {sizes['config.json']:,} bytes")
+    if sum(sizes.values()) > FREE_BYTES + PACKED_AT_MOST * file.stat().st_size:
+        raise ValueError("unpacks to far more than its size")
+
+
+@contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """Let layers have no more than `count` weights, which are allocated as they are declared."""
+    add_weight, left = keras.layers.Layer.add_weight, count
+
+    def add(layer: keras.layers.Layer, shape: Any = None, *args: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= math.prod(np.atleast_1d(shape if shape is not None else ()).tolist())
+        if left < 0:
+            raise ValueError(f"it declares more than {count:,} weights, and is too small for them")
+        return add_weight(layer, shape, *args, **options)
+
+    keras.layers.Layer.add_weight = add
+    try:
+        yield
+    finally:
+        keras.layers.Layer.add_weight = add_weight
+
+
+def _largest_output(model: keras.Model) -> int:
+    """Numbers that the largest layer returns for a face."""
+    sizes = [
+        _largest_output(layer)
+        if isinstance(layer, keras.Model)
+        else math.prod(side or SIDE for side in getattr(layer.output, "shape", (1,))[1:])
+        for layer in model.layers
+    ]
+    return max(sizes, default=1)
 
 
 def copy_weights(model: keras.Model, initial: keras.Model, address: str) -> None:
@@ -50,7 +117,8 @@ def copy_weights(model: keras.Model, initial: keras.Model, address: str) -> None
 
 def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities (N, 7) of `images` (N, 48, 48, 1)."""
-    return np.asarray(model.predict(images, batch_size=PREDICT_BATCH, verbose=0), np.float32)
+    batch_size = min(PREDICT_BATCH, max(1, PREDICT_NUMBERS // _largest_output(model)))
+    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), np.float32)
 
 
 def summary(model: keras.Model) -> str:

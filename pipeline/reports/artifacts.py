@@ -8,8 +8,11 @@ from pipeline.reports.metrics import Metrics
 
 
 def write(result: Metrics, split: str, folder: Path) -> None:
-    """Write the classification report and the confusion matrix, as text and as a plot."""
+    """Write the classification report, the confusion matrix, and plots of the classes and of
+    the reliability."""
     (folder / "classification_report.txt").write_text(metrics.classification_text(result))
     (folder / "classification_report.json").write_text(json.dumps(result.by_class, indent=2))
     (folder / "confusion_matrix.csv").write_text(metrics.confusion_csv(result))
     plots.confusion_matrix(result, split, folder / "confusion_matrix.png")
+    plots.class_figures(result, split, folder / "classes.png")
+    plots.reliability_diagram(result, split, folder / "reliability.png")

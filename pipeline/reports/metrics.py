@@ -11,6 +11,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix
 
 from pipeline.data import CLASSES
+from pipeline.percent import interval, percent
+from pipeline.reports import calibration
 
 CODES = range(len(CLASSES))
 
@@ -55,8 +57,8 @@ _REPORT_OPTIONS: dict[str, Any] = {"labels": CODES, "target_names": CLASSES, "ze
 
 def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval for `correct` of `count` (Wilson 1927, "Probable inference")."""
-    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    wilson = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    return float(wilson.low), float(wilson.high)
 
 
 def classification_text(evaluation: Metrics) -> str:
@@ -69,7 +71,7 @@ def classification_text(evaluation: Metrics) -> str:
 
 def accuracy_text(evaluation: Metrics) -> str:
     return (
-        f"{evaluation.accuracy:.1%} (95 % interval {evaluation.low:.1%} to {evaluation.high:.1%}, "
+        f"{percent(evaluation.accuracy)} ({interval(evaluation.low, evaluation.high)}, "
         f"{len(evaluation.labels):,} faces)"
     )
 
@@ -93,21 +95,31 @@ def predictions_csv(evaluation: Metrics, unseen: NDArray[np.bool_]) -> str:
     return table.to_csv(index_label="face", float_format="%.6g")
 
 
-def metrics(evaluation: Metrics, prefix: str) -> dict[str, float]:
-    """Metrics by their name in the store, such as test_accuracy for the prefix "test"."""
+def metrics(evaluation: Metrics, split: str) -> dict[str, float]:
+    """Metrics by their name in the store, such as test/accuracy for the split test."""
     by_class = evaluation.by_class
     numbers = {
-        "accuracy": evaluation.accuracy,
-        "accuracy_low": evaluation.low,
-        "accuracy_high": evaluation.high,
-        "macro_f1": by_class["macro avg"]["f1-score"],
-        "weighted_f1": by_class["weighted avg"]["f1-score"],
+        f"{split}/accuracy": evaluation.accuracy,
+        f"{split}/accuracy_low": evaluation.low,
+        f"{split}/accuracy_high": evaluation.high,
+        f"{split}/macro_f1": by_class["macro avg"]["f1-score"],
+        f"{split}/weighted_f1": by_class["weighted avg"]["f1-score"],
+        **calibration_metrics(evaluation, split),
     }
     for name in CLASSES:
-        numbers[f"precision_{name}"] = by_class[name]["precision"]
-        numbers[f"recall_{name}"] = by_class[name]["recall"]
-        numbers[f"f1_{name}"] = by_class[name]["f1-score"]
-    return {f"{prefix}_{name}": float(value) for name, value in numbers.items()}
+        numbers[f"{split}_by_class/precision_{name}"] = by_class[name]["precision"]
+        numbers[f"{split}_by_class/recall_{name}"] = by_class[name]["recall"]
+        numbers[f"{split}_by_class/f1_{name}"] = by_class[name]["f1-score"]
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def calibration_metrics(evaluation: Metrics, split: str) -> dict[str, float]:
+    """Log-loss and expected calibration error, by their names in the store."""
+    labels, probabilities = evaluation.labels, evaluation.probabilities
+    return {
+        f"{split}/log_loss": calibration.log_loss(labels, probabilities),
+        f"{split}/calibration_error": calibration.reliability(labels, probabilities).error,
+    }
 
 
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> tuple[int, int, float]:

@@ -1,4 +1,8 @@
-"""Plots: each function takes arrays and writes one PNG."""
+"""Plots: each function takes arrays and writes one PNG.
+
+A plot is 7 inches wide at 200 dots an inch: its text is legible in MLflow's frame, about 700 pixels
+wide, and sharp on a screen with two dots a pixel. Lines are named where they end.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,14 +10,26 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from pipeline.data import CLASSES, SPLITS
-from pipeline.reports.metrics import Metrics, accuracy_text, worst_mistakes
+from pipeline.percent import percent
+from pipeline.reports.calibration import reliability
+from pipeline.reports.metrics import Metrics, accuracy_interval, accuracy_text, worst_mistakes
 
 # Without pyplot, which has a global list of figures and is not thread-safe.
-DPI = 110
-BLUE, ORANGE, GREY = "#1f6fb4", "#d9822b", "#777777"  # safe for colour-blind readers
+DPI = 200
+WIDTH = 7
+BLUE, ORANGE, GREY = "#1f6fb4", "#c46a0b", "#777777"  # safe for colour-blind readers
+PALE_BLUE = "#8fc1e3"
+CURVES = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
+"""Metrics of every epoch that are drawn as learning curves."""
+PARTS = (("train", "train", BLUE), ("val", "validation", ORANGE))
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def _save(figure: Figure, file: Path) -> Path:
@@ -21,12 +37,17 @@ def _save(figure: Figure, file: Path) -> Path:
     return file
 
 
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
 def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
     """Bar chart of the faces by class and split; `counts` has 7 numbers for each split's name."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure = _figure(4)
     axes = figure.subplots()
     bottom = np.zeros(len(CLASSES))
-    for split, shade in zip(SPLITS, (BLUE, "#8fc1e3", ORANGE), strict=True):
+    for split, shade in zip(SPLITS, (BLUE, PALE_BLUE, ORANGE), strict=True):
         axes.bar(
             CLASSES,
             counts[split],
@@ -37,7 +58,7 @@ def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
         bottom += counts[split]
     for x, total in enumerate(bottom):
         axes.annotate(
-            f"{total:,.0f}\n{total / bottom.sum():.1%}", (x, total), (0, 3),
+            f"{total:,.0f}\n{percent(total / bottom.sum())}", (x, total), (0, 3),
             textcoords="offset points", ha="center", fontsize=9,
         )  # fmt: skip
     axes.set(ylabel="faces", ylim=(0, 1.2 * bottom.max()), title="Faces by class and split")
@@ -58,7 +79,7 @@ def faces(
         for k, row in enumerate(found[np.linspace(0, len(found) - 1, columns).astype(int)]):
             y, x = code * (side + gap), k * (side + gap)
             sheet[y : y + side, x : x + side] = images[row]
-    figure = Figure(figsize=(columns * 0.8 + 1, len(CLASSES) * 0.82), layout="constrained")
+    figure = _figure(3.8)
     axes = figure.subplots()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     _hide_frame(axes)
@@ -68,41 +89,82 @@ def faces(
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int, file: Path) -> Path:
-    """Loss and accuracy by epoch on train and validation, with the epoch that is saved."""
-    epochs = range(1, len(history) + 1)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for part, name, color in (("train", "train", BLUE), ("val", "validation", ORANGE)):
-            values = [logs[f"{part}_{metric}"] for logs in history]
-            axes.plot(epochs, values, marker=".", color=color, label=name)
-        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"saved: epoch {best_epoch}")
-        axes.set(xlabel="epoch", ylabel=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    accuracy = history[best_epoch - 1]["val_accuracy"]
-    figure.suptitle(f"Validation accuracy {accuracy:.1%} in epoch {best_epoch}, which is saved")
+    """Loss and accuracy by epoch on train and validation, with the epoch that is saved, and the
+    learning rate below them."""
+    epochs = np.arange(1, len(history) + 1)
+    figure, panels = _panels(has_strip=True)
+    for axes, metric in zip(panels, ("loss", "accuracy"), strict=False):
+        for part, name, color in PARTS:
+            values = [logs[f"{part}/{metric}"] for logs in history]
+            axes.plot(epochs, values, marker="." if len(epochs) < 40 else "", color=color)
+            _name_end(axes, epochs[-1], values[-1], name, color)
+        axes.axvline(best_epoch, color=GREY, linestyle=":")
+    rates = [logs.get("learning_rate", np.nan) for logs in history]
+    panels[2].plot(epochs, rates, color=GREY)
+    panels[2].fill_between(epochs, rates, color=GREY, alpha=0.2)
+    panels[2].set(ylabel="learning\nrate", ylim=(0, None))
+    accuracy = history[best_epoch - 1]["val/accuracy"]
+    figure.suptitle(
+        f"Validation accuracy {percent(accuracy)} in epoch {best_epoch}, which is saved (dotted)",
+        fontsize=11,
+    )
     return _save(figure, file)
+
+
+def band(members: Mapping[str, NDArray[np.float64]], file: Path) -> Path:
+    """Loss and accuracy by epoch of a training on several seeds: mean, and standard deviation.
+
+    `members` has the values (seeds, epochs) of each of `CURVES`.
+    """
+    seeds, count = members[CURVES[0]].shape
+    epochs = np.arange(1, count + 1)
+    figure, panels = _panels(has_strip=False)
+    for axes, metric in zip(panels, ("loss", "accuracy"), strict=True):
+        for part, name, color in PARTS:
+            values = members[f"{part}/{metric}"]
+            mean, std = values.mean(axis=0), values.std(axis=0, ddof=1)
+            axes.fill_between(epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0)
+            axes.plot(epochs, values.T, color=color, lw=0.6, alpha=0.6)
+            axes.plot(epochs, mean, color=color, lw=2)
+            _name_end(axes, epochs[-1], mean[-1], name, color)
+    figure.suptitle(f"Mean of {seeds} seeds, and one standard deviation to either side")
+    return _save(figure, file)
+
+
+def _panels(*, has_strip: bool) -> tuple[Figure, list[Axes]]:
+    """Axes for loss, accuracy and, as a strip, the learning rate, above each other."""
+    heights = (3, 3, 1) if has_strip else (1, 1)
+    figure = _figure(6.4 if has_strip else 5.4)
+    panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
+        axes.set_ylabel(name)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    for axes in panels:
+        _bare(axes)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    return figure, panels
+
+
+def _name_end(axes: Axes, x: float, y: float, name: str, color: str) -> None:
+    """A line's name beside its end."""
+    axes.annotate(
+        name, (x, y), (6, 0), textcoords="offset points", va="center", color=color,
+        annotation_clip=False,
+    )  # fmt: skip
 
 
 def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
     """Confusion matrix with counts; the colour is the share of the true class."""
     confusion = evaluation.confusion
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(6.6, 6.2), layout="constrained")
+    figure = _figure(6.6)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(confusion):
         color = "white" if shares[i, j] > 0.55 else "black"
-        axes.text(
-            j,
-            i,
-            f"{count:,}\n{shares[i, j]:.0%}",
-            ha="center",
-            va="center",
-            color=color,
-            fontsize=9,
-        )
+        text = f"{count:,}\n{percent(shares[i, j], 0)}" if count else ""
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=9)
     axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=30, ha="right")
     axes.set_yticks(range(len(CLASSES)), CLASSES)
     axes.set(xlabel="predicted", ylabel="true")
@@ -110,13 +172,73 @@ def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
     return _save(figure, file)
 
 
+def class_figures(evaluation: Metrics, split: str, file: Path) -> Path:
+    """Recall and precision of each class, with Wilson's 95 % intervals."""
+    confusion = evaluation.confusion
+    figure = _figure(4.2)
+    axes = figure.subplots()
+    _bare(axes)
+    rows = np.arange(len(CLASSES))
+    for shift, name, color, marker, counts in (
+        (-0.14, "recall", BLUE, "o", confusion.sum(axis=1)),
+        (0.14, "precision", ORANGE, "s", confusion.sum(axis=0)),
+    ):
+        for row, count in enumerate(counts):
+            if count == 0:  # no face of the class, or none was taken for one: not defined
+                continue
+            low, high = accuracy_interval(int(confusion[row, row]), int(count))
+            axes.plot([low, high], [row + shift] * 2, color=color, lw=1.5)
+            axes.plot(confusion[row, row] / count, row + shift, marker, color=color, ms=6)
+        axes.plot([], [], marker=marker, color=color, label=name)
+    faces = confusion.sum(axis=1)
+    axes.set_yticks(rows, [f"{name} ({faces[k]:,})" for k, name in enumerate(CLASSES)])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), title=f"{split} split, with 95 % intervals; faces in brackets")
+    axes.title.set_fontsize(10)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    figure.legend(
+        *axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2
+    )
+    return _save(figure, file)
+
+
+def reliability_diagram(evaluation: Metrics, split: str, file: Path) -> Path:
+    """Accuracy by confidence, in the bins of the expected calibration error, over their sizes."""
+    found = reliability(evaluation.labels, evaluation.probabilities)
+    figure = _figure(5.6)
+    axes, sizes = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    width = 1 / len(found.counts)
+    filled = found.counts > 0
+    axes.plot([0, 1], [0, 1], color=GREY, ls=":")
+    axes.annotate("confidence = accuracy", (0.06, 0.1), color=GREY, fontsize=9)
+    axes.bar(
+        found.centres[filled], found.accuracy[filled], 0.92 * width, color=PALE_BLUE, edgecolor=BLUE
+    )
+    axes.plot(found.confidence[filled], found.confidence[filled], "_", color=ORANGE, ms=14, mew=2)
+    if filled.any():
+        last = found.confidence[filled][-1]
+        axes.annotate(
+            "mean confidence", (last, last), (-14, 8), textcoords="offset points", ha="right",
+            color=ORANGE, fontsize=9,
+        )  # fmt: skip
+    sizes.bar(found.centres, found.counts, 0.92 * width, color=GREY)
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    sizes.set(xlabel="confidence: the highest probability", ylabel="faces")
+    for panel in (axes, sizes):
+        _bare(panel)
+    for axis in (axes.yaxis, sizes.xaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_title(f"{split} split: expected calibration error {percent(found.error)}", fontsize=10)
+    return _save(figure, file)
+
+
 def mistakes(
-    evaluation: Metrics, images: NDArray[np.uint8], file: Path, rows: int = 4, columns: int = 8
+    evaluation: Metrics, images: NDArray[np.uint8], file: Path, rows: int = 4, columns: int = 6
 ) -> Path:
     """Wrongly classified faces with the highest probability; `images` is (N, 48, 48, 1)."""
     chosen = worst_mistakes(evaluation, rows * columns)
     rows = max(1, -(-len(chosen) // columns))
-    figure = Figure(figsize=(columns * 1.3, rows * 1.6 + 0.4), layout="constrained")
+    figure = _figure(rows * 1.5 + 0.4)
     for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         _hide_frame(axes)
         if k < len(chosen):
@@ -125,7 +247,7 @@ def mistakes(
             axes.imshow(images[row, ..., 0], cmap="gray", vmin=0, vmax=255)
             axes.set_title(
                 f"labelled {CLASSES[evaluation.labels[row]]}\n"
-                f"{CLASSES[predicted]} {evaluation.probabilities[row, predicted]:.0%}",
+                f"{CLASSES[predicted]} {percent(evaluation.probabilities[row, predicted], 0)}",
                 fontsize=8,
             )
     figure.suptitle("Most confident errors: label above, prediction below", fontsize=10)

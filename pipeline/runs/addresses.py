@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
-from pipeline.runs.queries import find, get, local_artifacts, use_store
-from pipeline.settings import EvaluateSettings
+from pipeline.runs.queries import find, get, local_artifacts, members, use_store
+from pipeline.settings import LATEST, EvaluateSettings
 
 DOWNLOADS = Path("~/.cache/emotion-search/datasets")
 
@@ -81,6 +81,23 @@ def model_file(address: str) -> tuple[Path, str | None]:
     if not files:
         raise InputError(f"{address}: this model holds no .keras file")
     return files[0], run_id
+
+
+def trainings(address: str) -> list[str]:
+    """The trainings of the group with the id `address`; `address` itself if that is no group.
+
+    Raises InputError for a group that has not finished.
+    """
+    if address == LATEST or ":/" in address or address.endswith(".keras"):
+        return [address]
+    run = get(address, "train", "group")
+    if run.data.tags["step"] == "train":
+        return [address]
+    if run.info.status != "FINISHED":
+        raise InputError(
+            f"group {address} has not finished (it is {run.info.status}); repeat its command"
+        )
+    return [member.info.run_id for member in members(address)]
 
 
 def dataset_to_evaluate(settings: EvaluateSettings, trained_by: str | None) -> str:

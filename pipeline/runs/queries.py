@@ -11,8 +11,11 @@ from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
-from pipeline.runs.params import has_settings
-from pipeline.settings import LATEST, Hyperparameters
+from pipeline.percent import interval, percent
+from pipeline.runs import experiment
+from pipeline.runs.metric_names import present, with_present_names
+from pipeline.runs.params import has_settings, is_value
+from pipeline.settings import LATEST, Hyperparameters, TrainSettings
 
 CHECKPOINTS = Path("checkpoints")
 
@@ -84,6 +87,29 @@ def finished_run(
     return next((run for run in search(query) if has_settings(run.data.params, settings)), None)
 
 
+def members(group: str) -> list[Run]:
+    """The finished trainings of a group, by seed, one a seed."""
+    query = (
+        "tags.step = 'train' and attributes.status = 'FINISHED'"
+        f" and tags.mlflow.parentRunId = '{group}'"
+    )
+    by_seed = {int(run.data.params["seed"]): run for run in reversed(search(query))}
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def unfinished_group(settings: TrainSettings, digest: str) -> str | None:
+    """Id of the newest stopped group with these settings on the dataset with this digest."""
+    query = (
+        "tags.step = 'group' and attributes.status != 'FINISHED'"
+        f" and attributes.status != 'RUNNING' and tags.dataset_digest = '{digest}'"
+    )
+    for run in search(query):
+        same_seeds = is_value(run.data.params["seeds"], settings.seeds)
+        if same_seeds and has_settings(run.data.params, settings):
+            return str(run.info.run_id)
+    return None
+
+
 def resumable_run(settings: Hyperparameters, digest: str) -> Run | None:
     """The newest stopped train run with these settings on the dataset with this digest whose
     checkpoint is in this folder."""
@@ -93,6 +119,24 @@ def resumable_run(settings: Hyperparameters, digest: str) -> Run | None:
     )
     found = (run for run in search(query) if checkpoint_of(run.info.run_id).exists())
     return next((run for run in found if has_settings(run.data.params, settings)), None)
+
+
+def curves(run_id: str, names: Sequence[str]) -> dict[str, list[float]]:
+    """Values of metrics by epoch, under their present names; empty for one that is not there."""
+    recorded = {present(name): name for name in MlflowClient().get_run(run_id).data.metrics}
+    found = {}
+    for name in names:
+        points = (
+            MlflowClient().get_metric_history(run_id, recorded[name]) if name in recorded else []
+        )
+        by_epoch = {point.step: point.value for point in points}
+        found[name] = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    return found
+
+
+def figures(run_id: str) -> dict[str, float]:
+    """Last values of a run's metrics, by the present names."""
+    return metrics_of(MlflowClient().get_run(run_id))
 
 
 def evaluations(faces_digest: str) -> int:
@@ -114,6 +158,21 @@ def evaluation_of(train_run: str, **digest: str) -> str | None:
     return found[0].info.run_id if found else None
 
 
+def logged_model(train_run: str) -> str | None:
+    """Id of the model that a train run has logged last."""
+    outputs = MlflowClient().get_run(train_run).outputs
+    models = outputs.model_outputs if outputs else []
+    return models[-1].model_id if models else None
+
+
+def model_text(model_id: str, name: str) -> str | None:
+    """Text of a file beside a logged model; None if it is not there."""
+    try:
+        return mlflow.artifacts.load_text(f"models:/{model_id}/{name}")
+    except (MlflowException, OSError):  # of an earlier version, or deleted
+        return None
+
+
 def _mlflow() -> str:
     """Path of this environment's mlflow command, relative to the working folder if possible."""
     command = Path(sys.executable).with_name("mlflow")
@@ -125,25 +184,37 @@ def checkpoint_of(run_id: str) -> Path:
     return CHECKPOINTS / f"{run_id}.npz"
 
 
+def metrics_of(run: Run) -> dict[str, float]:
+    """Last values of a run's metrics, by the present names."""
+    return with_present_names(run.data.metrics)
+
+
 def test_accuracy(evaluate_run: str) -> dict[str, float]:
     """Test accuracy of an evaluate run, with its interval, by the metrics' names."""
-    metrics = MlflowClient().get_run(evaluate_run).data.metrics
-    return {name: value for name, value in metrics.items() if name.startswith("test_accuracy")}
+    metrics = metrics_of(MlflowClient().get_run(evaluate_run))
+    return {name: value for name, value in metrics.items() if name.startswith("test/accuracy")}
 
 
 def summary_text(evaluate_run: str) -> str:
-    """Summary of an evaluate run for the terminal: accuracy, artifact folder, `mlflow ui`."""
+    """Summary of an evaluate run for the terminal: accuracy and artifact folder."""
     run = MlflowClient().get_run(evaluate_run)
     artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
-    m = run.data.metrics
+    m = metrics_of(run)
     return "\n".join(
         [
-            f"test accuracy {m['test_accuracy']:.1%} "
-            f"(95 % interval {m['test_accuracy_low']:.1%} to {m['test_accuracy_high']:.1%})",
+            f"test accuracy {percent(m['test/accuracy'])} "
+            f"({interval(m['test/accuracy_low'], m['test/accuracy_high'])})",
             f"report and pictures: {artifacts}",
-            f"all runs: {_mlflow()} ui, then open http://127.0.0.1:5000 and choose Model training",
         ]
     )
+
+
+def address_text(run_id: str) -> str:
+    """The last line of a command: where a browser shows its run."""
+    address = experiment.run_address(run_id)
+    if mlflow.get_tracking_uri().startswith("http"):
+        return f"see {address}"
+    return f"see {address} (after: {_mlflow()} ui)"
 
 
 def local_artifacts(run_id: str) -> Path | None:

@@ -4,39 +4,52 @@ The status is FINISHED, FAILED (reason in the tag `error`) or KILLED (interrupte
 process that was killed is ended by the next process on the same host that starts a run.
 """
 
+import json
 import os
-import platform
+import re
 import shutil
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 
-from pipeline.data import CLASSES, SIDE
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned
-from pipeline.runs import addresses, params, process, queries, signals
+from pipeline.runs import (
+    addresses,
+    environment,
+    experiment,
+    models,
+    params,
+    process,
+    queries,
+    signals,
+)
+from pipeline.runs.metric_names import rounded
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("mlflow", "keras", "tensorflow", "jax", "torch", "numpy", "optuna")
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""Names that MLflow gives to runs without one, such as adaptable-conch-243."""
+LONGEST_NOTE = 7_900
+"""Maximum characters of a description; MLflow refuses tags of more than 8,000."""
+TRAININGS = ("train", "trial", "confirm")
+"""Steps whose runs have system metrics, if they last longer than a minute."""
+SYSTEM_METRICS = {
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "10",  # seconds
+    "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "6",
+}
 
 
 class Run:
@@ -45,6 +58,10 @@ class Run:
     def __init__(self, run_id: str) -> None:
         self.id = run_id
         self.is_left = False
+        self.dataset = ""
+        """Address of the dataset in use."""
+        self.is_named = False
+        """Whether the user has named it."""
         self._client = MlflowClient()
 
     @property
@@ -57,14 +74,37 @@ class Run:
         with signals.defer_interrupts():
             self._client.log_batch(self.id, tags=entities)
 
+    def data(self) -> mlflow.entities.RunData:
+        """What is on record: tags, params and last values of metrics."""
+        return self._client.get_run(self.id).data
+
+    def rename(self, name: str) -> None:
+        """Name the run, unless its user has."""
+        if not self.is_named:
+            self._client.update_run(self.id, name=name)
+
+    def describe(self, text: str) -> None:
+        """Set the description, Markdown that MLflow shows at the top of the run's page."""
+        self.tag(**{experiment.NOTE: text[:LONGEST_NOTE]})
+
     def leave(self) -> None:
         """Stop writing to this run, which stays RUNNING for the other processes that use it."""
         self.tag(process=",".join(_other_processes(self.id)))
         self.is_left = True
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float],
+        step: int = 0,
+        model_id: str | None = None,
+        faces: Dataset | None = None,
+    ) -> None:
+        """Log metrics with six digits, also for a logged model on the dataset `faces`."""
         now = time.time_ns() // 1_000_000
-        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        of: dict[str, Any] = {"model_id": model_id, "run_id": self.id}
+        if faces:
+            of |= {"dataset_name": _short_name(faces), "dataset_digest": faces.digest}
+        points = [Metric(name, rounded(v), now, step, **of) for name, v in metrics.items()]
         try:
             with signals.defer_interrupts():
                 self._client.log_batch(self.id, metrics=points)
@@ -76,6 +116,13 @@ class Run:
 
     def log_file(self, file: Path) -> None:
         self._client.log_artifact(self.id, str(file))
+
+    def log_environment(self, **more: object) -> None:
+        """Log environment.json, with `more` in it, and changes.diff if there are changes."""
+        content = environment.environment() | more
+        self.log_text(json.dumps(content, indent=2) + "\n", environment.FILE)
+        if changes := environment.changes():
+            self.log_text(changes, environment.CHANGES)
 
     def log_text(self, text: str, name: str) -> None:
         self._client.log_text(self.id, text, name)
@@ -95,10 +142,9 @@ class Run:
 
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
         """Record the dataset in use: its digest as a run input, its address as a tag."""
-        source = dataset.about["source"]
         with warnings.catch_warnings(action="ignore"):  # several source classes match a folder
             resolved = resolve_dataset_source(addresses.dataset_uri(address))
-        entity = MetaDataset(resolved, name=Path(source).name[-60:], digest=dataset.digest)
+        entity = MetaDataset(resolved, name=_short_name(dataset), digest=dataset.digest)
         try:
             mlflow.log_input(entity, context=context)
         except MlflowException as error:
@@ -107,19 +153,20 @@ class Run:
             if error.error_code != "BAD_REQUEST":
                 raise
             mlflow.log_input(entity, context=context)
-        self.tag(dataset=address, dataset_digest=dataset.digest, dataset_source=source)
+        self.dataset = address
+        self.tag(dataset=address, dataset_digest=dataset.digest)
 
-    def log_model(self, model: Any, name: str = "model") -> None:
-        """Log a Keras network for grey levels (N, 48, 48, 1), with a signature for serving."""
-        inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, SIDE, SIDE, 1))])
-        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(CLASSES)))])
-        # MLflow infers requirements by loading the model in another process, which takes 8 s.
-        mlflow.keras.log_model(
-            model,
-            name=name,
-            signature=ModelSignature(inputs, outputs),
-            pip_requirements=[f"{name}=={version}" for name, version in _model_packages().items()],
-        )
+    def log_model(
+        self,
+        model: Any,
+        finish: Callable[[Path], None] = lambda folder: None,
+        name: str = "model",
+    ) -> None:
+        """Log a Keras network for grey levels (N, 48, 48, 1), ready to be served.
+
+        `finish` is called with the folder of the saved model before it is logged.
+        """
+        models.log(model, name, environment.model_packages(), finish)
 
 
 @contextmanager
@@ -143,18 +190,28 @@ def record(
     with signals.interruptible() if parent is None else nullcontext():
         joined = PROJECT_RUN in os.environ
         others = _other_processes(run_id) if run_id else []
+        own = _experiment_of(parent) if parent else experiment.use(run_id)
+        for variable, value in SYSTEM_METRICS.items():
+            os.environ.setdefault(variable, value)
         active = mlflow.start_run(
             run_id=run_id,
+            experiment_id=None if joined or run_id else own,
             run_name=None if joined or run_id else name or step,
             nested=parent is not None,
             parent_run_id=parent.id if parent else None,
+            log_system_metrics=step in TRAININGS,
         )
         run = Run(active.info.run_id)
+        given = active.data.tags.get("mlflow.runName", "")
+        run.is_named = joined and not GENERATED_NAME.fullmatch(given)
         try:
             processes = ",".join([*others, process.this_process()])
-            run.tag(step=step, process=processes, **_environment_tags())
+            run.tag(step=step, process=processes, **_commit_tag())
             if run_id is None:
                 _log_settings(run.id, settings)
+                run.log_environment()
+                if name:
+                    run.rename(name)
             yield run
         except KeyboardInterrupt:
             _end(run, "KILLED", "interrupted")
@@ -234,38 +291,27 @@ def _log_settings(run_id: str, settings: Settings) -> None:
     MlflowClient().log_batch(run_id, params=missing)
 
 
-def _environment_tags() -> dict[str, object]:
-    """Tags with versions of the packages, the platform and the commit."""
-    versions = {f"version.{name}": version for name, version in _versions(PACKAGES).items()}
-    return versions | {
-        "version.python": platform.python_version(),
-        "platform": platform.platform(),
-        # MLflow sets this tag only if the main program is in a repository.
-        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-    }
+def log_model_text(model_id: str, text: str, name: str) -> None:
+    """Write a file beside a logged model, over one of the same name."""
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / name
+        file.write_text(text)
+        MlflowClient().log_model_artifact(model_id, str(file))
 
 
-def _git(*arguments: str) -> str:
-    """Output of git in the project's folder; empty if that is not a repository."""
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+def _short_name(dataset: Dataset) -> str:
+    """Name of a dataset in MLflow: the last part of its source."""
+    return Path(dataset.about["source"]).name[-60:]
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    installed = {}
-    for name in packages:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return installed
+def _experiment_of(run: Run) -> str:
+    return str(MlflowClient().get_run(run.id).info.experiment_id)
 
 
-def _model_packages() -> dict[str, str]:
-    """Packages that serve the model, with versions: Keras, its backend and NumPy."""
-    backend = sys.modules["keras"].backend.backend()
-    return _versions(("keras", backend, "numpy"))
+def _commit_tag() -> dict[str, str]:
+    """The commit, in the tag that MLflow sets only if the main program is in a repository."""
+    commit = environment.environment()["git"]["commit"]
+    return {} if commit == environment.UNKNOWN else {"mlflow.source.git.commit": commit}
 
 
 def _processes(run: mlflow.entities.Run) -> list[str]:
@@ -290,5 +336,8 @@ def _end(run: Run, status: str, error: str) -> None:
             return
     with suppress(MlflowException):
         tag_error(run.id, error)
+        if status == "FAILED":
+            note = run.data().tags.get(experiment.NOTE, "")
+            run.describe(f"**Failed**: {error}\n\n{note}")
     with suppress(MlflowException):
         mlflow.end_run(status)

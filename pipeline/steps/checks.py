@@ -3,7 +3,7 @@
 Each raises InputError. The step repeats the check, since the store may change in between.
 """
 
-from pipeline.data import sources
+from pipeline.data import pictures, sources
 from pipeline.runs import addresses
 from pipeline.settings import (
     LATEST,
@@ -28,15 +28,16 @@ def train(settings: TrainSettings) -> None:
 
 
 def evaluate(settings: EvaluateSettings) -> None:
-    _, trained_by = addresses.model_file(settings.run)
-    addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
+    for run in addresses.trainings(settings.run):
+        _, trained_by = addresses.model_file(run)
+        addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 
 
 def predict(settings: PredictSettings) -> None:
     for run in settings.runs.split(","):
         addresses.model_file(run.strip())
     if settings.images != "sample":
-        sources.read_picture(settings.images)
+        pictures.read_picture(settings.images)
 
 
 def _check_initial(address: str | None) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.data import dataset, sources, splitting
-from pipeline.reports import plots
+from pipeline.data.dataset import Dataset
+from pipeline.reports import notes, plots
 from pipeline.runs import tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import IngestSettings
@@ -20,8 +21,13 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
         seed=settings.seed,
         validation=settings.validation,
     )
-    with tracking.record("ingest", settings, parent=parent) as run, TemporaryDirectory() as scratch:
+    name = notes.joined(Path(settings.source).name, f"{len(result.labels):,} images")
+    with (
+        tracking.record("ingest", settings, parent=parent, name=name) as run,
+        TemporaryDirectory() as scratch,
+    ):
         folder = Path(scratch)
+        run.describe(_note(settings, result))
         dataset.save(result, folder / "dataset")
         run.log_folder(folder / "dataset", "dataset")
         run.use_dataset(result, run.id, context="ingest")
@@ -33,3 +39,14 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     print(dataset.table(result).to_string(), dataset.copies_text(result), sep="\n")
     print(f"ingest run {run.id}, dataset digest {result.digest}")
     return run.id
+
+
+def _note(settings: IngestSettings, result: Dataset) -> str:
+    """Description of a dataset: its splits, copies of images, and what to do next."""
+    counts = ", ".join(f"{sum(n):,} {split}" for split, n in result.about["counts"].items())
+    return notes.paragraphs(
+        f"**{len(result.labels):,} images**: {counts}. Digest `{result.digest}`.",
+        f"{dataset.copies_text(result)}.",
+        notes.settings_note(settings),
+        "Next: train on them, `mlflow run . -e train -P network=compact`",
+    )

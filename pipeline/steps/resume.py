@@ -47,15 +47,20 @@ def resumed_settings(settings: TrainSettings) -> TrainSettings:
 def move_checkpoint(stopped: str, faces: Dataset, run: Run) -> None:
     """Move the checkpoint of the stopped run to `run`; the stopped one can't be resumed again.
 
-    Raises InputError if that run used another dataset, whose training faces may be held out now.
+    Raises InputError if that run used another dataset, whose training faces may be held out now, or
+    if the checkpoint is damaged.
     """
+    from pipeline.training import checkpoint  # it imports Keras, which `resumed_settings` must not
+
     tags = queries.get(stopped, "train").data.tags
     if tags["dataset_digest"] != faces.digest:
         raise InputError(
             f"resume={stopped}: the dataset has changed since (its digest is now {faces.digest}); "
             "give the address of the old one as data="
         )
+    checkpoint_file = queries.checkpoint_of(stopped)
+    checkpoint.require_whole(checkpoint_file)
     run.tag(**{name: tags[name] for name in ("start_digest", "start_trained_by") if name in tags})
-    checkpoint = queries.checkpoint_of(stopped)
-    checkpoint.replace(run.checkpoint)
-    checkpoint.with_suffix(".unfinished").unlink(missing_ok=True)  # of a kill while it was written
+    checkpoint_file.replace(run.checkpoint)
+    # Of a kill while it was written.
+    checkpoint_file.with_suffix(".unfinished").unlink(missing_ok=True)

@@ -3,18 +3,24 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
 
-from pipeline.data import VALIDATION
+from pipeline.data import TRAIN, VALIDATION
 from pipeline.data.dataset import Dataset
-from pipeline.networks import files
-from pipeline.reports import artifacts, metrics, plots
+from pipeline.errors import InputError
+from pipeline.networks import files, learnt
+from pipeline.networks.learnt import Learnt
+from pipeline.networks.temperature import with_temperature
+from pipeline.percent import interval, percent
+from pipeline.reports import artifacts, calibration, metrics, model_card, notes, plots
+from pipeline.reports.metrics import Metrics
 from pipeline.runs import addresses, tracking
+from pipeline.runs.metric_names import RECORDING_SECONDS, TRAINING_SECONDS
 from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings
 from pipeline.steps.data import load_training
@@ -31,7 +37,8 @@ def train(settings: TrainSettings, parent: Run | None = None) -> str:
     Raises KeyboardInterrupt after Ctrl-C, once the results so far are recorded.
     """
     settings = resumed_settings(settings)
-    with tracking.record("train", settings, parent=parent) as run:
+    name = notes.training_name(settings)
+    with tracking.record("train", settings, parent=parent, name=name) as run:
         faces = load_training(settings, run)
         with EpochProgress(settings.epochs) as progress:
             result = fit_and_record(
@@ -42,7 +49,7 @@ def train(settings: TrainSettings, parent: Run | None = None) -> str:
                 on_batch=progress.on_batch,
                 checkpoint=run.checkpoint,
             )
-        _record(result, faces, run, settings.monitor)
+        _record(result, run)
         if result.interrupted and run.checkpoint.exists():
             print(f"interrupted; resume with: python -m pipeline.train --resume {run.id}")
         if result.interrupted:
@@ -62,12 +69,14 @@ def fit_and_record(
 ) -> TrainResult:
     """Train with `fit` on the device of this machine; record the device and every epoch.
 
-    The metric recording_seconds is the time spent on recording and in `on_epoch`.
+    The metric time/recording_seconds is the time spent on recording and in `on_epoch`;
+    resumed_from_epoch is the last epoch that was read from a checkpoint, if one was.
     """
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
-    about = {f"device.{name}": value for name, value in asdict(computer).items()}
-    run.tag(precision=precision, **about)
+    run.tag(precision=precision)
+    run.log_environment(device=asdict(computer), precision=precision)
+    run.describe(repeatable_note(settings, run))
     if test_device:
         self_test(precision)
     initial = None
@@ -75,7 +84,7 @@ def fit_and_record(
         move_checkpoint(settings.resume, faces, run)  # which has the weights
     elif settings.init_from is not None:
         initial = _load_initial(settings.init_from, run)
-    recording = 0.0
+    recording, begin = 0.0, time.perf_counter()
 
     def record(epoch: int, logs: dict[str, float]) -> None:
         nonlocal recording
@@ -87,35 +96,120 @@ def fit_and_record(
             recording += time.perf_counter() - start
 
     try:
-        return fit(
+        result = fit(
             settings, faces, precision=precision, initial=initial, on_epoch=[record], **options
         )
+        if result.state.resumed_from:
+            run.log_metrics({"resumed_from_epoch": result.state.resumed_from})
+        return result
     finally:
-        run.log_metrics({"recording_seconds": recording})
+        training = time.perf_counter() - begin
+        run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
 
 
 def _load_initial(address: str, run: Run) -> keras.Model:
     """Load the network with the initial weights; tag its file's digest and its train run."""
     file, trained_by = addresses.model_file(address)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    run.tag(start_digest=digest, start_trained_by=trained_by or "unknown")
+    run.tag(start_digest=file_digest(file), start_trained_by=trained_by or "unknown")
     return files.load(file)
 
 
-def _record(result: TrainResult, faces: Dataset, run: Run, monitor: str) -> None:
+def repeatable_note(settings: TrainSettings, run: Run) -> str:
+    """Description of a training: its settings, and the command that repeats it on its dataset."""
+    return notes.settings_note(replace(settings, data=run.dataset, resume=None))
+
+
+def _record(result: TrainResult, run: Run) -> None:
     """Log the network, its learning curves and its metrics on validation; metrics come first."""
     if result.model is None:
         return
-    names = {"accuracy", monitor}
-    best = {f"best_val_{name}": result.best_value(name) for name in names}
+    names = {"accuracy", result.settings.monitor}
+    best = {f"val/best_{name}": result.best_value(name) for name in names}
     run.log_metrics(best | {"best_epoch": result.best_epoch})
-    run.log_text(files.summary(result.model), "network.txt")
-    run.log_model(result.model)
-    images, labels = faces.part(VALIDATION)
+    images, labels = result.dataset.part(VALIDATION)
     evaluation = metrics.compute(labels, files.predict(result.model, images))
+    model = result.model
+    if result.settings.calibrate:
+        model, evaluation = _calibrate(model, evaluation, run)
+    run.log_metrics(metrics.calibration_metrics(evaluation, "val"))
+    run.describe(_note(result, evaluation, run))
+    run.log_text(files.summary(model), "network.txt")
+    _log_model(model, result, evaluation, run)
     with TemporaryDirectory() as scratch:
         artifacts.write(evaluation, "validation", Path(scratch))
         plots.curves(result.history, result.best_epoch, Path(scratch) / "curves.png")
         run.log_files(Path(scratch))
     print(f"validation accuracy {metrics.accuracy_text(evaluation)}, epoch {result.best_epoch}")
     print(f"train run {run.id}")
+
+
+def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras.Model, Metrics]:
+    """The network with the temperature that suits `evaluation`, of the validation split, and its
+    evaluation on that split; logs the figures before."""
+    labels, probabilities = evaluation.labels, evaluation.probabilities
+    temperature = calibration.fit_temperature(labels, probabilities)
+    before = metrics.calibration_metrics(evaluation, "val")
+    run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
+    run.log_metrics({"val/temperature": temperature})
+    scaled = calibration.with_temperature(probabilities, temperature)
+    return with_temperature(model, temperature), metrics.compute(labels, scaled)
+
+
+def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
+    if result.interrupted:
+        what_next = (
+            f"Interrupted after epoch {len(result.history)}. Resume it: "
+            f"`mlflow run . -e train -P resume={run.id}`"
+        )
+    else:
+        what_next = (
+            "Next: measure it on the test images, when nothing is left to choose: "
+            f"`mlflow run . -e evaluate -P run={run.id}`"
+        )
+    return notes.paragraphs(
+        f"**Validation accuracy {percent(evaluation.accuracy)}** "
+        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images), "
+        f"epoch {result.best_epoch} of {result.settings.epochs}.",
+        repeatable_note(result.settings, run),
+        what_next,
+    )
+
+
+def _log_model(model: keras.Model, result: TrainResult, evaluation: Metrics, run: Run) -> None:
+    """Log the network with its model card and the hashes of the images that it learnt from."""
+    settings, data = result.settings, run.data()
+    known = _learnt(result, data.tags.get("start_digest"))
+    about = model_card.Facts(
+        run=run.id,
+        about=result.dataset.about,
+        training_images=len(known.hashes),
+        all_known=known.complete,
+        parameters=model.count_params(),
+        epoch=result.best_epoch,
+        minutes=data.metrics[TRAINING_SECONDS] / 60,
+        device=device.describe(device.use_threads(settings.threads)).processor,
+    )
+    card = model_card.model_card(settings, about, evaluation)
+
+    def finish(folder: Path) -> None:
+        learnt.add(next(folder.rglob("*.keras")), card, known)
+        (folder / model_card.FILE).write_text(card)
+
+    run.log_model(model, finish)
+
+
+def _learnt(result: TrainResult, initial_digest: str | None) -> Learnt:
+    """The images that a network learnt from, in this training and for its initial weights."""
+    own = learnt.learnt_from(result.dataset.part(TRAIN)[0])
+    if initial_digest is None:
+        return own
+    try:
+        file, _ = addresses.model_file(str(result.settings.init_from))
+    except InputError:  # the file is gone since the training began
+        return own.with_earlier(None)
+    return own.with_earlier(learnt.read(file) if file_digest(file) == initial_digest else None)
+
+
+def file_digest(file: Path) -> str:
+    """First 16 hexadecimal digits of a file's SHA-256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from pipeline.errors import TrainingError
+from pipeline.percent import percent
 
 REMEDY = "reinstall its driver, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
 
@@ -73,6 +74,7 @@ def check_overfitting(precision: str, steps: int = 30) -> None:
     accuracy = np.mean(model.predict_on_batch(images).argmax(axis=1) == labels)
     if not accuracy > 0.9:
         raise TrainingError(
-            f"self-test: training accuracy on a small batch is {accuracy:.0%}, expected 100 %; "
+            f"self-test: training accuracy on a small batch is {percent(accuracy, 0)}, "
+            "expected 100 %; "
             f"this device computes wrong gradients: {REMEDY}"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.errors import InputError
+from pipeline.reports import notes
 from pipeline.runs import params, queries, tracking
 from pipeline.settings import TrainSettings
 from search.comparisons import page, paired_tests
@@ -21,14 +22,27 @@ def compare(settings: CompareSettings) -> str:
     candidates = [replace(c, predictions=p) for c, p in zip(candidates, common, strict=True)]
     left_out = faces - len(common[0].labels)
     pairs = paired_tests.every_pair(common)
-    with tracking.record("compare", settings) as run, TemporaryDirectory() as scratch:
+    text = page.as_text(candidates, pairs, left_out)
+    name = f"compare · {len(candidates)} networks"
+    with tracking.record("compare", settings, name=name) as run, TemporaryDirectory() as scratch:
         run.tag(faces_digest=candidates[0].digest)
+        run.describe(_note(text, settings))
         file = Path(scratch) / "comparison.html"
         file.write_text(page.render(candidates, pairs, left_out))
         run.log_file(file)
-    print(page.as_text(candidates, pairs, left_out))
+    print(text)
     print(f"compare run {run.id}: comparison.html")
     return run.id
+
+
+def _note(text: str, settings: CompareSettings) -> str:
+    """Description of a comparison: accuracies and verdicts, a line each, and the command."""
+    lines = [f"- {line}" for line in text.splitlines()]
+    return notes.paragraphs(
+        "\n".join(lines),
+        "By class, and with intervals: `comparison.html`.",
+        notes.settings_note(settings),
+    )
 
 
 def _candidate(run_id: str, ids: list[str]) -> Candidate:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 
 from pipeline.data import CLASSES
+from pipeline.percent import interval, percent
 from pipeline.reports.metrics import holm, mcnemar
 from search.comparisons.paired_tests import SIGNIFICANT, Candidate, Pair
 
@@ -14,7 +15,7 @@ NO_DIFFERENCE = ("data", "resume", "threads")
 """Params whose value does not make two networks different."""
 FOLDER = jinja2.FileSystemLoader(Path(__file__).parent)
 TEMPLATES = jinja2.Environment(loader=FOLDER, autoescape=True, undefined=jinja2.StrictUndefined)
-TEMPLATES.filters["percent"] = "{:.1%}".format
+TEMPLATES.filters["percent"] = percent
 
 
 def render(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: int) -> str:
@@ -37,8 +38,8 @@ def as_text(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: in
     lines = []
     for candidate, settings in zip(candidates, _differing_settings(candidates), strict=True):
         accuracy, (low, high) = candidate.predictions.accuracy, candidate.predictions.interval
-        interval = f"(95 % interval {low:.1%} to {high:.1%})"
-        lines.append(f"{candidate.name}  {accuracy:.1%} {interval}  {candidate.run}  {settings}")
+        shown = f"{percent(accuracy)} ({interval(low, high)})"
+        lines.append(f"{candidate.name}  {shown}  {candidate.run}  {settings}")
     return "\n".join([*lines, *_verdicts(candidates, pairs), *_notes(candidates, left_out)])
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from pipeline.data import dataset
+from pipeline.percent import interval, percent
+from pipeline.reports import notes
 from pipeline.reports.metrics import accuracy_interval
 from pipeline.runs import addresses, queries, tracking
 from pipeline.runs.tracking import Run
@@ -30,7 +32,9 @@ MEASURED = (
 def grid(settings: GridSettings) -> str:
     """Train and evaluate the rows that are not recorded yet; record the table in a run, whose id
     is returned."""
-    with tracking.record("grid", settings) as run:
+    name = notes.joined("grid of the report", *notes.words(_changes(settings)))
+    with tracking.record("grid", settings, name=name) as run:
+        run.describe(notes.settings_note(settings))
         address = dataset_address(settings.data, run)
         faces = dataset.load_without_test(addresses.dataset_folder(address))
         dataset.require_test(faces, address)
@@ -38,7 +42,9 @@ def grid(settings: GridSettings) -> str:
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
         evaluated = job.run_parallel(settings.workers, work, trainings)
-        print(_record(REPORT, trainings, evaluated, run, _legend(settings)))
+        table = _record(REPORT, trainings, evaluated, run, _legend(settings))
+        run.describe(_note(settings, table))
+        print(_text(table, _legend(settings)))
     print(f"grid run {run.id}")
     return run.id
 
@@ -85,15 +91,44 @@ def _record(
     evaluated: Sequence[str | None],
     run: Run,
     legend: str,
-) -> str:
-    """Log report_vs_measured.csv and .png; returns the table as text. `legend` is `_legend`."""
+) -> pd.DataFrame:
+    """Log report_vs_measured.csv and .png; returns the table. `legend` is `_legend`."""
     table = pd.DataFrame([_row(*row) for row in zip(rows, trainings, evaluated, strict=True)])
     run.log_text(table.to_csv(index=False), "report_vs_measured.csv")
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "report_vs_measured.png"
         run.log_file(plots.report_vs_measured(table, legend, file))
+    return table
+
+
+def _text(table: pd.DataFrame, legend: str) -> str:
+    """The table for a terminal."""
     shown = table[["setting", "report", "stale", "measured", "measured_low", "measured_high"]]
     return f"{legend}\n" + shown.to_string(index=False, float_format="{:.3f}".format)
+
+
+def _changes(settings: GridSettings) -> dict[str, object]:
+    """Settings that make the grid another one, for its run's name."""
+    return {k: v for k, v in notes.differing(settings).items() if k not in ("data", "workers")}
+
+
+def _note(settings: GridSettings, table: pd.DataFrame) -> str:
+    """Description of a finished grid: the best row, how many agree, and the command."""
+    measured = table.dropna(subset=["measured"])
+    best = ""
+    if len(measured):
+        row = measured.loc[measured["measured"].idxmax()]
+        best = (
+            f"**Best: {row['setting']}, test accuracy {percent(row['measured'])}** "
+            f"({interval(row['measured_low'], row['measured_high'])}); "
+            f"the report has {percent(row['report'])} for it."
+        )
+    return notes.paragraphs(
+        best,
+        f"{len(measured)} of {len(table)} settings were trained; all are beside the report's in "
+        "`report_vs_measured.png`.",
+        notes.settings_note(settings),
+    )
 
 
 def _legend(settings: GridSettings) -> str:
@@ -133,7 +168,8 @@ def _measurements(evaluated: str) -> dict[str, object]:
     client = MlflowClient()
     test = client.get_run(evaluated)
     train = client.get_run(test.data.tags["trained_by"])
-    accuracy = [test.data.metrics[f"test_accuracy{end}"] for end in ("", "_low", "_high")]
-    validation = train.data.metrics["best_val_accuracy"]
+    tested = queries.metrics_of(test)
+    accuracy = [tested[f"test/accuracy{end}"] for end in ("", "_low", "_high")]
+    validation = queries.metrics_of(train)["val/best_accuracy"]
     row = (*accuracy, validation, train.info.run_id, evaluated)
     return dict(zip(MEASURED, row, strict=True))

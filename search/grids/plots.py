@@ -37,7 +37,7 @@ def report_vs_measured(table: pd.DataFrame, legend: str, file: Path) -> Path:
     )  # fmt: skip
     axes.set_yticks(rows, table["setting"])
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set(xlabel="test accuracy, with 95 % interval")
     figure.legend(
         *axes.get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center"

@@ -11,30 +11,38 @@ import numpy as np
 from pipeline.data import SIDE
 from pipeline.errors import Pruned, TrainingError
 from pipeline.networks.build import build
+from pipeline.percent import percent
+from pipeline.reports import notes
 from pipeline.runs import queries, tracking
 from pipeline.settings import EvaluateSettings, TrainSettings
 from pipeline.steps.data import load_training
 from pipeline.steps.evaluate import evaluate
-from pipeline.steps.train import fit_and_record, train
+from pipeline.steps.train import fit_and_record, repeatable_note, train
 from pipeline.training import device
+from pipeline.training.fit import TrainResult
 from pipeline.training.self_test import self_test
 from search.jobs import job
 
 
 def train_trial(
-    send: job.Send, settings: TrainSettings, parent_id: str, step: str, tags: dict[str, Any]
+    send: job.Send,
+    settings: TrainSettings,
+    parent_id: str,
+    step: str,
+    tags: dict[str, Any],
+    name: str,
 ) -> float:
     """Record a training without its model; returns the value of its best epoch.
 
+    `name` is the run's, to which the result is added.
     A trial that repeats a killed or interrupted one (tag `first`) resumes from its checkpoint.
     """
-    metric = f"val_{settings.monitor}"
+    monitor = settings.monitor
 
     def report(epoch: int, logs: dict[str, float]) -> None:
-        if send(("epoch", epoch, logs[metric])):
+        if send(("epoch", epoch, logs[f"val/{monitor}"])):
             raise Pruned(f"pruned after epoch {epoch}")
 
-    name = " ".join([step, *(str(tags[tag]) for tag in ("trial", "seed") if tag in tags)])
     with tracking.record(step, settings, parent=tracking.Run(parent_id), name=name) as run:
         run.tag(**tags)
         send(("run", run.id))
@@ -43,16 +51,29 @@ def train_trial(
         options: dict[str, Any] = {"test_device": False, "checkpoint": checkpoint}
         try:
             result = fit_and_record(settings, faces, run, on_epoch=[report], **options)
-        except (Pruned, TrainingError):  # not repeated
+        except (Pruned, TrainingError) as error:  # not repeated
             _remove(checkpoint)
+            run.rename(notes.joined(name, "pruned" if isinstance(error, Pruned) else "failed"))
             raise
         if result.best_epoch:
-            best = {f"best_{metric}": result.best_value(settings.monitor)}
+            best = {f"val/best_{monitor}": result.best_value(monitor)}
             run.log_metrics(best | {"best_epoch": result.best_epoch})
+            _tell_result(result, run, name)
         if result.interrupted:
             raise KeyboardInterrupt
     _remove(checkpoint)
-    return result.best_value(settings.monitor)
+    return result.best_value(monitor)
+
+
+def _tell_result(result: TrainResult, run: tracking.Run, name: str) -> None:
+    """Put the result of a training without a model into its run's name and description."""
+    monitor = result.settings.monitor
+    value = result.best_value(monitor)
+    text = f"{value:.4f}" if monitor == "loss" else percent(value)
+    run.rename(notes.joined(name, text))
+    epochs = f"epoch {result.best_epoch} of {len(result.history)}"
+    line = f"**Validation {monitor.replace('_', ' ')} {text}**, {epochs}. No model is kept."
+    run.describe(notes.paragraphs(line, repeatable_note(result.settings, run)))
 
 
 def _checkpoint(tags: dict[str, Any], settings: TrainSettings, digest: str) -> Path | None:

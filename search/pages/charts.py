@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from markupsafe import Markup, escape
 
+from pipeline.percent import percent as in_percent
+
 STRETCH = 1000
 """Side of the nested, stretched picture in which lines are drawn."""
 CHARACTER = 7.0
@@ -126,7 +128,8 @@ def plain(value: Any) -> str:
 
 def percent(share: float, step: float = 0.001) -> str:
     """A share as `45.9 %`; with fewer decimals where `step`, between ticks, needs none."""
-    return f"{share * 100:.{0 if step >= 0.0099 else 1}f}\N{NO-BREAK SPACE}%"
+    text = in_percent(share, 0 if step >= 0.0099 else 1)
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def plot(

@@ -11,8 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from pipeline.data import CLASSES
 from pipeline.errors import InputError
-from pipeline.reports import metrics
+from pipeline.percent import percent
+from pipeline.reports import metrics, model_card
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings
@@ -21,6 +23,17 @@ from search.jobs import EVALUATE_CHILD, job
 from search.studies.results import Verdict
 
 NAME = "emotion"
+LONGEST_DESCRIPTION = 5_000
+"""Maximum characters of a version's description in MLflow."""
+DESCRIPTION = f"""Networks that read seven expressions in grey images of one face, 48x48 pixels.
+
+The alias `champion` is the best so far on test images, `challenger` the one that was registered
+last and is not better, by McNemar's test. Each version's description is its model card.
+
+    mlflow run . -e evaluate -P run=models:/{NAME}@champion
+
+{model_card.NOT_FOR}
+"""
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
@@ -37,14 +50,27 @@ def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
         return Verdict(present.version, CHAMPION, "It is the champion already.")
     alias, reason = _judge(present, evaluated, data, parent)
     known = client.search_model_versions(f"name = '{NAME}' and run_id = '{run_id}'")
-    version = known[0] if known else _new_version(run_id)
+    version = known[0] if known else _new_version(run_id, evaluated)
     client.set_registered_model_alias(NAME, alias, version.version)
     return Verdict(version.version, alias, reason)
 
 
-def _new_version(run_id: str) -> ModelVersion:
+def _new_version(run_id: str, evaluated: str) -> ModelVersion:
+    """Register the model of a train run, described by its model card."""
+    client, run = MlflowClient(), queries.get(run_id, "train")
+    tested = queries.test_accuracy(evaluated)
+    tags = {"network": run.data.params["network"], "train_run": run_id, "evaluate_run": evaluated}
+    tags |= {name: f"{value:.4f}" for name, value in tested.items() if name == "test/accuracy"}
     with redirect_stderr(io.StringIO()):  # MLflow prints three lines on what it registers
-        return mlflow.register_model(f"runs:/{run_id}/model", NAME)
+        version = mlflow.register_model(f"runs:/{run_id}/model", NAME, tags=tags)
+    model_id = queries.logged_model(run_id)
+    card = queries.model_text(model_id, model_card.FILE) if model_id else None
+    if card:
+        client.update_model_version(NAME, version.version, card[:LONGEST_DESCRIPTION])
+    if not client.get_registered_model(NAME).description:
+        client.update_registered_model(NAME, DESCRIPTION)
+        client.set_registered_model_tag(NAME, "classes", ", ".join(CLASSES))
+    return version
 
 
 def _champion(client: MlflowClient) -> ModelVersion | None:
@@ -64,8 +90,8 @@ def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run)
         return CHALLENGER, f"It can't be compared with the champion ({error})."
     only_new, only_old, p = metrics.mcnemar(new.correct, old.correct)
     figures = (
-        f"{new.accuracy:.1%} against {old.accuracy:.1%} on the same {len(new.correct):,} test "
-        f"faces, McNemar p = {p:.2g}."
+        f"{percent(new.accuracy)} against {percent(old.accuracy)} on the same "
+        f"{len(new.correct):,} test faces, McNemar p = {p:.2g}."
     )
     if p >= SIGNIFICANT:
         return CHALLENGER, f"It shows no significant difference from the champion, {figures}"

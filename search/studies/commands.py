@@ -1,23 +1,14 @@
 """Settings as a command line, and as words."""
 
-import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
 
-from pipeline.settings import TrainSettings, recipe
+from pipeline.reports.notes import command_line
+from pipeline.settings import TrainSettings
 
 
 def train_command(settings: TrainSettings) -> str:
     """Command line that trains with these settings, without defaults."""
-    defaults = asdict(recipe(TrainSettings, settings.network)) | {
-        "network": TrainSettings().network
-    }
-    given = [
-        f"-P {name}={shlex.quote(str(value))}"
-        for name in settings.fields()
-        if (value := getattr(settings, name)) != defaults[name] and name != "threads"
-    ]
-    return " ".join(["mlflow run . -e train", *given])
+    return command_line(settings)
 
 
 def params_text(params: Mapping[str, object]) -> str:

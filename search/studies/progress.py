@@ -22,8 +22,6 @@ from search.studies.table import trials_table
 
 INTERVAL = 10.0
 """Seconds between two updates of a study's run by one process, unless the best has changed."""
-LONGEST_NOTE = 7_900
-"""Maximum characters of a description; MLflow refuses tags of more than 8,000."""
 
 
 @dataclass
@@ -67,17 +65,12 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
 def _write(study: optuna.Study, plan: Plan, parent: Run, count: storage.Count) -> None:
     best = best_trial(study)
     if best and best.value is not None:
-        name = f"best_val_{plan.settings.objective}"
+        name = f"val/best_{plan.settings.objective}"
         parent.log_metrics({name: best.value}, step=count.n_done)
-    describe(parent, _description(study, plan, count))
+    parent.describe(_description(study, plan, count))
     table = trials_table(study)
     parent.log_text(table.to_csv(index=False), "trials.csv")
     parent.log_text(page.render(study, page_info(study, plan, finished=False)), "study.html")
-
-
-def describe(run: Run, text: str) -> None:
-    """Set the description of a run, Markdown that MLflow shows at the top of its page."""
-    run.tag(**{"mlflow.note.content": text[:LONGEST_NOTE]})
 
 
 def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageInfo:

@@ -6,8 +6,13 @@ from statistics import mean, stdev
 
 from optuna.trial import FrozenTrial
 
+from pipeline.percent import percent
 from pipeline.settings import TrainSettings
 
+ROUNDS = (6, 3, 2)
+"""Settings that are trained on the first, the second and each further fresh seed."""
+FRONT_POINTS = 3
+"""Points of the front that are trained on every fresh seed."""
 SIGNIFICANT_Z = 1.96
 """Standard errors of a difference beyond which it is significant (two-sided, 5 %)."""
 
@@ -43,6 +48,11 @@ class Verdict:
     reason: str
 
 
+def confirmed_in_round(number: int, cost: str) -> int:
+    """How many of the best settings are trained on fresh seed `number`, from 0 on."""
+    return ROUNDS[min(number, len(ROUNDS) - 1)] if cost == "none" else FRONT_POINTS
+
+
 def standard_error(finalists: Sequence[Finalist], faces: int) -> float:
     """Standard error of one confirmed value: by seeds, or by `faces` if that is larger.
 
@@ -70,4 +80,4 @@ def not_worse(finalists: Sequence[Finalist], best: Finalist, faces: int) -> list
 
 def shown(value: float, objective: str) -> str:
     """A value of the objective for a person: a percentage, or a loss."""
-    return f"{value:.4f}" if objective == "loss" else f"{value:.1%}"
+    return f"{value:.4f}" if objective == "loss" else percent(value)

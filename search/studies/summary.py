@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import optuna
 import pandas as pd
 
+from pipeline.percent import interval, percent
 from pipeline.runs import queries
+from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
 from search.grids import report_grid
 from search.pages import page
@@ -14,7 +16,7 @@ from search.settings import SearchSettings
 from search.studies import front
 from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
-from search.studies.progress import describe, page_info
+from search.studies.progress import page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.table import PARAM, trials_table
 
@@ -55,9 +57,10 @@ Best settings, trial {winner.trial.number}:
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used. {_uncertainty(study, confirmed)}
 
-Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1%} to
-{m["test_accuracy_high"]:.1%}), measured once, after the choice. Registered as version
-{verdict.version} of the model `emotion`, alias `{verdict.alias}`. {verdict.reason}
+Test accuracy {percent(m["test/accuracy"])}
+({interval(m["test/accuracy_low"], m["test/accuracy_high"])}), measured once, after the choice.
+Registered as version {verdict.version} of the model `emotion`, alias `{verdict.alias}`.
+{verdict.reason}
 
 ## The best settings on new seeds
 
@@ -72,14 +75,14 @@ less so.
 
 ## Parameter importance
 
-{_importance_text(importance(study))}
+{_importance_text(importance(study), name)}
 
 ## Cost
 
 {cost(table, settings, parent)}
 """
     parent.log_text(text, "summary.md")
-    describe(parent, text)
+    parent.describe(text)
     return text
 
 
@@ -116,14 +119,13 @@ def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     return f"It does not differ significantly from trial {numbers}.{cheaper}"
 
 
-def _importance_text(shares: Mapping[str, float]) -> str:
+def _importance_text(shares: Mapping[str, float], name: str) -> str:
     if not shares:
-        return "Too few trials have finished, or all with the same accuracy, for an estimate."
+        return f"Too few trials have finished, or all with the same {name}, for an estimate."
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    lines = [f"- {name}: {share:.0%}" for name, share in ranked]
-    return "Share of the variance of validation accuracy over finished trials (fANOVA):\n\n" + (
-        "\n".join(lines)
-    )
+    lines = [f"- {name}: {percent(share, 0)}" for name, share in ranked]
+    title = f"Share of the variance of validation {name} over finished trials (fANOVA):"
+    return "\n".join([title, "", *lines])
 
 
 def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
@@ -138,17 +140,18 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
     return (
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
         f"Those that did not fail asked for {planned:,}; ending early saved "
-        f"{1 - ended['epochs'].sum() / planned:.0%} of them. "
+        f"{percent(1 - ended['epochs'].sum() / planned, 0)} of them. "
         f"The report's 13 settings at this length take {grid_epochs:,} epochs "
         f"({epochs / grid_epochs:.2f} times as many were spent). Recording the epochs and "
-        f"calling the pruner took {_recording_share(parent):.1%} of the trials' time."
+        f"calling the pruner took {percent(_recording_share(parent))} of the trials' time."
     )
 
 
 def _recording_share(parent: Run) -> float:
     """Share of the time of a study's ended trials that was spent on recording."""
     trials = queries.search(f"tags.step = 'trial' and tags.mlflow.parentRunId = '{parent.id}'")
-    ended = [t for t in trials if t.info.end_time and "recording_seconds" in t.data.metrics]
-    seconds = sum(t.info.end_time - t.info.start_time for t in ended) / 1000
-    recording = sum(t.data.metrics["recording_seconds"] for t in ended)
+    ended = [(t, queries.metrics_of(t)) for t in trials if t.info.end_time]
+    timed = [(t, m) for t, m in ended if RECORDING_SECONDS in m]
+    seconds = sum(t.info.end_time - t.info.start_time for t, _ in timed) / 1000
+    recording = sum(m[RECORDING_SECONDS] for _, m in timed)
     return recording / seconds if seconds else 0.0

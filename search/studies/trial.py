@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 
+from pipeline.reports import notes
 from pipeline.settings import TrainSettings
 from search.jobs import TRAIN_TRIAL, job
 from search.studies import storage
@@ -18,6 +19,7 @@ def run(
     max_epochs: int,
     *,
     heartbeat: Callable[[], None],
+    on_epoch: Callable[[int], None] = lambda epoch: None,
     stop: threading.Event,
 ) -> job.Outcome:
     """Train `settings` as a child run of `parent_id`; the value is that of the best epoch.
@@ -33,6 +35,7 @@ def run(
             case ("run", run_id):
                 trial.set_user_attr("run", run_id)
             case ("epoch", epoch, value):
+                on_epoch(epoch)
                 trial.report(value, comparable_epoch(settings, epoch, max_epochs))
                 # Validation at a smaller image size doesn't compare, and a training at its last
                 # epoch has nothing left to save.
@@ -44,7 +47,8 @@ def run(
     frozen = study.get_trials(deepcopy=False)[trial.number]
     first = storage.retry_history(frozen)[:1] or [trial.number]
     tags = {"study": study.study_name, "trial": trial.number, "first": first[0]}
-    arguments = (settings, parent_id, "trial", tags)
+    name = notes.joined(f"trial {trial.number}", *notes.words(trial.params))
+    arguments = (settings, parent_id, "trial", tags, name)
     return job.run(TRAIN_TRIAL, *arguments, on_message=on_message, heartbeat=heartbeat, stop=stop)
 
 

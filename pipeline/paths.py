@@ -1,0 +1,47 @@
+"""Paths that a user gives: looked up where the command was typed, also under `mlflow run`."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from pipeline.runs.signals import PROJECT_RUN
+
+
+def find(text: str) -> Path:
+    """The path that `text` names: in the folder where the command was typed, else in this one.
+
+    `mlflow run FOLDER` starts a command in FOLDER, wherever it is typed itself.
+    """
+    typed_in = caller_folder()
+    if typed_in and os.path.lexists(typed_in / text):
+        return typed_in / text
+    return Path(text)
+
+
+def exists(path: str | Path) -> bool:
+    """Whether a file or folder is there; False for a text that can't be a path."""
+    return os.path.exists(path)  # noqa: PTH110  (pathlib raises for a name that is too long)
+
+
+def searched(text: str) -> str:
+    """Where `find` looked for a relative path, for a message."""
+    folders = [] if Path(text).is_absolute() else [caller_folder(), Path.cwd()]
+    return " or ".join(str(folder) for folder in folders if folder)
+
+
+@cache
+def caller_folder() -> Path | None:
+    """The working folder of the `mlflow run` that started this process, if it is another one."""
+    if PROJECT_RUN not in os.environ:
+        return None
+    try:
+        for parent in psutil.Process().parents():
+            words = parent.cmdline()
+            if "run" in words and any(Path(word).stem == "mlflow" for word in words):
+                folder = Path(parent.cwd())
+                return None if folder == Path.cwd() else folder
+    except (psutil.Error, OSError):
+        pass
+    return None

@@ -1,0 +1,95 @@
+"""Model card: what a network learnt from, how, how well it does, and what it is not for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.data import CLASSES
+from pipeline.percent import interval, percent
+from pipeline.reports.metrics import Metrics, accuracy_interval
+from pipeline.reports.notes import paragraphs, settings_note
+from pipeline.settings import TrainSettings
+
+FILE = "model_card.md"
+"""Name of the card beside the model's file."""
+_FIGURES = "## How well it does"
+NOT_FOR = """It must not be used to judge people: not for hiring, schooling, credit, insurance,
+policing, border control or health, nor to watch people at work. A face does not show what somebody
+feels. In the European Union, emotion recognition at work and in schools is prohibited (Regulation
+2024/1689, article 5)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says beside its settings and figures."""
+
+    run: str
+    about: Mapping[str, Any]
+    """The dataset's dataset.json."""
+    training_images: int
+    all_known: bool
+    parameters: int
+    epoch: int
+    minutes: float
+    device: str
+
+
+def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> str:
+    """The card as Markdown, with figures on validation, the only ones known after a training."""
+    return paragraphs(
+        f"# {settings.network}, a network that reads seven facial expressions",
+        f"Input: grey images of one face, (N, 48, 48, 1), grey levels 0 to 255. Output: "
+        f"probabilities (N, 7) of {', '.join(CLASSES)}. {facts.parameters:,} parameters.",
+        "## What it learnt from",
+        f"{facts.training_images:,} different images of `{facts.about['source']}` (split "
+        f"{facts.about['policy']}, dataset digest `{facts.about['digest']}`). {_known(facts)}",
+        "## How it was trained",
+        settings_note(settings),
+        f"Epoch {facts.epoch} of {settings.epochs} is kept; {facts.minutes:.1f} minutes on "
+        f"{facts.device}. Train run `{facts.run}`.",
+        _FIGURES,
+        figures(validation, "validation"),
+        "## What it is for",
+        "Research and teaching on images like those it learnt from. Figures on other images, and "
+        "for groups of people, are not known; measure them first.",
+        NOT_FOR,
+    )
+
+
+def with_figures(card: str, evaluation: Metrics, split: str) -> str:
+    """The card with figures on another split before those that it has, in place of earlier ones."""
+    head, _, rest = card.partition(_FIGURES)
+    new = figures(evaluation, split)
+    title = new.partition(split)[0] + split
+    if title in rest:  # measured again: two paragraphs, the accuracy and the table
+        before, _, after = rest.partition(title)
+        rest = before + after.split("\n\n", 2)[2]
+    return f"{head}{_FIGURES}\n\n{new}\n\n{rest.lstrip()}"
+
+
+def figures(evaluation: Metrics, split: str) -> str:
+    """Accuracy, and recall and precision by class, each with its 95 % interval, as Markdown."""
+    rows = []
+    for code, name in enumerate(CLASSES):
+        right = int(evaluation.confusion[code, code])
+        cells = [_share(right, int(evaluation.confusion.sum(axis=axis)[code])) for axis in (1, 0)]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    count = len(evaluation.labels)
+    return paragraphs(
+        f"**Accuracy on {split} {percent(evaluation.accuracy)}** "
+        f"({interval(evaluation.low, evaluation.high)}, {count:,} images).",
+        "\n".join(["| class | recall | precision |", "|---|---|---|", *rows]),
+    )
+
+
+def _share(right: int, count: int) -> str:
+    if count == 0:
+        return "-"
+    low, high = accuracy_interval(right, count)
+    return f"{percent(right / count)} ({percent(low)} to {percent(high)}), {right:,} of {count:,}"
+
+
+def _known(facts: Facts) -> str:
+    if facts.all_known:
+        return "The file holds a hash of each, so that `evaluate` can leave copies of them out."
+    return "Its initial weights were trained on images that are not known."
