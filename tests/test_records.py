@@ -105,11 +105,14 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
         "best_epoch",
         "time/recording_seconds",
         "time/training_seconds",
+        "val/calibration_error",
+        "val/log_loss",
     } == set(run.data.metrics) - PER_EPOCH
     changes = {"changes.diff"} if environment.changes() else set()
     assert artifacts(run_id) == {
         "curves.png", "network.txt", "classification_report.txt", "classification_report.json",
         "confusion_matrix.png", "confusion_matrix.csv", "environment.json",
+        "reliability.png", "classes.png",
     } | changes  # fmt: skip
     tags = run.data.tags
     own = {name for name in tags if not name.startswith("mlflow.")}
@@ -145,7 +148,9 @@ def test_train_never_sees_a_test_face(data: str) -> None:
     test = made.split == TEST
     images, labels = made.images.copy(), made.labels.copy()
     images[test], labels[test] = 255 - images[test], (labels[test] + 1) % 7
-    about = {**made.about, "digest": dataset.digest(images, labels, made.split)}
+    counts = dataset.count_classes(labels, made.split, dict(enumerate(dataset.SPLITS)))
+    digest = dataset.digest(images, labels, made.split)
+    about = {**made.about, "digest": digest, "counts": counts}
     save(Dataset(images, labels, made.split, about), Path("other"))
     second = get(train(quick("other")))
     for name in PER_EPOCH - {"time/images_per_second"} | {"val/best_accuracy"}:
@@ -160,11 +165,13 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: st
     assert run.data.tags["trained_by"] == trained
     expected = {f"test/{x}" for x in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")}
     expected |= {"test/weighted_f1", "test/accuracy_unseen"}
+    expected |= {"test/log_loss", "test/calibration_error"}
     expected |= {f"test_by_class/{x}_{c}" for x in ("precision", "recall", "f1") for c in CLASSES}
     assert set(run.data.metrics) == expected
     assert artifacts(run_id) - {"changes.diff"} == {
         "classification_report.txt", "classification_report.json", "confusion_matrix.png",
         "confusion_matrix.csv", "mistakes.png", "predictions.csv", "environment.json",
+        "reliability.png", "classes.png",
     }  # fmt: skip
     report = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/classification_report.json")
     assert list(report)[:7] == list(CLASSES)

@@ -432,7 +432,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     with tracking.record("study", settings) as parent:
         summary.record_study(study, Plan(settings, "none", {}), parent)
     names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
-    assert names == {"trials.csv", "study.html"}
+    assert names - {"changes.diff"} == {"trials.csv", "study.html", "environment.json"}
     cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
     assert "asked for 90; ending early saved 80 % of them" in cost

@@ -46,7 +46,7 @@ def train(settings: TrainSettings) -> str:
             notes.paragraphs(
                 f"**{text}.** All figures of each seed are in `seeds.csv`.",
                 notes.settings_note(settings),
-                f"Next: `mlflow run . -e evaluate -P run={run.id}` measures each on the test images.",
+                f"Next: `mlflow run . -e evaluate -P run={run.id}` tests each of them.",
             )
         )
     print(f"{text}\ngroup {run.id}")
