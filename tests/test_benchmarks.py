@@ -12,7 +12,7 @@ import pytest
 from benchmarks import (
     ablation,
     ingest,
-    record,
+    mlflow_cost,
     record_curves,
     startup,
     step,
@@ -31,7 +31,7 @@ def test_ablation(data: str, store: Path, monkeypatch: Patch, capsys: Printed) -
     monkeypatch.setattr(ablation, "FILE", store / "ablation.csv")
     monkeypatch.setattr(ablation, "ROWS", {ablation.RECIPE: {}})
     monkeypatch.setattr(ablation, "TTA", {"one view": "none"})
-    small = replace(ablation.BASE, width=0.05, epochs=1, max_train_faces=60, image_size=48)
+    small = replace(ablation.BASE, network=TINY, epochs=1, max_train_faces=60, image_size=48)
     monkeypatch.setattr(ablation, "BASE", small)
     for _ in range(2):  # the second time it has nothing to do
         ablation.main(ablation.Ablation(data, seeds=2))
@@ -59,15 +59,19 @@ def test_record_curves(data: str, store: Path, monkeypatch: Patch) -> None:
     assert np.isfinite(curves["val_loss"]).all()
 
 
-def test_record(data: str, capsys: Printed) -> None:
-    record.main(record.Record(data, epochs=1, network=TINY))
+def test_mlflow_cost(data: str, capsys: Printed) -> None:
+    mlflow_cost.main(mlflow_cost.Record(data, epochs=1, network=TINY))
     said = capsys.readouterr().out
     assert "experiment and views" in said
     assert "record of 1 epochs" in said
 
 
-def test_startup(data: str, capsys: Printed) -> None:
-    startup.main(startup.Startup(data, n=1))
+def test_startup(data: str, monkeypatch: Patch, capsys: Printed) -> None:
+    """Its steps are taken in this process, which has the imports."""
+    monkeypatch.setattr(startup, "TrainSettings", partial(TrainSettings, network=TINY))
+    startup.main(startup.Startup(data, steps=True))
+    steps = json.loads(capsys.readouterr().out.splitlines()[-1])
+    startup.show([{"mlflow run itself": startup.mlflow_run(data)} | steps])
     assert "self-test of the device" in capsys.readouterr().out
 
 

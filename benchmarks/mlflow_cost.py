@@ -1,6 +1,6 @@
 """Time that the record of a training takes, and opening a fresh store.
 
-    python -m benchmarks.record --data INGEST_RUN_ID_OR_FOLDER
+    python -m benchmarks.mlflow_cost --data INGEST_RUN_ID_OR_FOLDER
 
 The record is all of `train` but the epochs themselves: start of the run, environment.json, loading
 the faces, self-test, metrics of each epoch, validation report, plots, model and card. It hardly
