@@ -105,6 +105,13 @@ class SearchSettings(Settings):
             "NAME=VALUE with blanks between."
         ),
     ] = None
+    warm_start: Annotated[
+        str | None,
+        Setting(
+            "An earlier study of the same database, network and objective, on any dataset; its "
+            "trials are prior data of the sampler."
+        ),
+    ] = None
     grid: Annotated[
         Literal["best", "all", "none"],
         Setting(
@@ -172,6 +179,10 @@ class SearchSettings(Settings):
         spaces = f"{', '.join(SPACES)}, a .yaml file or package.module:function"
         is_space = self.space in SPACES or self.space.endswith((".yaml", ".yml"))
         require(is_space or is_reference(self.space), "space", self.space, spaces)
+        if self.warm_start is not None:
+            other = "another study than the one that runs"
+            require(self.warm_start != self.study, "warm_start", self.warm_start, other)
+            require(self.cost == "none", "warm_start", self.warm_start, "a study with cost=none")
 
 
 @dataclass(frozen=True)

@@ -78,14 +78,18 @@ def ask(
     seed: int = 0,
     space: Mapping[str, BaseDistribution] = SPACE,
     start: Mapping[str, Any] | None = START,
+    earlier: optuna.Study | None = None,
 ) -> optuna.Trial:
     """A trial by a sampler that is made for it, as in a study of the project."""
-    study.sampler = CurveSampler(
+    sampler = CurveSampler(
         space,
         conditions=CONDITIONS,
         start=start,
         seed=sampler_seed(seed, len(study.trials)),
     )
+    if earlier is not None:
+        sampler.learn_from(earlier.trials, earlier.direction)
+    study.sampler = sampler
     return study.ask()
 
 
@@ -96,11 +100,12 @@ def run(
     space: Mapping[str, BaseDistribution] = SPACE,
     start: Mapping[str, Any] | None = START,
     train: Callable[[Point], list[float]] = curve,
+    earlier: optuna.Study | None = None,
 ) -> list[Point]:
     """Train that many trials; their points."""
     points = []
     for _ in range(trials):
-        trial = ask(study, seed, space, start)
+        trial = ask(study, seed, space, start, earlier)
         point = suggest(trial, space)
         points.append(point)
         finish(study, trial, train(point))
@@ -177,6 +182,35 @@ def test_a_start_that_uniform_trials_beat_is_not_clung_to() -> None:
     points = run(study, 20, start=hopeless)
     assert set(kinds(study)[5:]) == {"tpe", "anywhere"}
     assert best_after(points[5:]) > 10 * quality(hopeless)
+
+
+def test_an_earlier_study_of_a_similar_task_saves_trials() -> None:
+    def similar(point: Point) -> list[float]:
+        """Easier, twice as many epochs, and best at another learning rate and shift."""
+        moved = point | {"lr": 2 * point["lr"], "shift": point["shift"] + 1}
+        return [0.2 + 0.6 * quality(moved) * (1 - 0.8**n) for n in range(1, 2 * EPOCHS + 1)]
+
+    with_it, without = [], []
+    for seed in range(3):
+        earlier = new_study()
+        run(earlier, 20, seed=100 + seed, train=similar)
+        study = new_study()
+        with_it.append(best_after(run(study, 6, seed, earlier=earlier)))
+        assert kinds(study)[:4] == ["start", "replay", "replay", "near"]
+        without.append(best_after(run(new_study(), 12, seed)))
+    assert np.mean(with_it) > np.mean(without)
+
+
+def test_a_misleading_earlier_study_is_outweighed() -> None:
+    def opposite(point: Point) -> list[float]:
+        return [1 - value for value in curve(point)]
+
+    found = []
+    for seed in range(3):
+        earlier = new_study()
+        run(earlier, 20, seed=100 + seed, train=opposite)
+        found.append(best_after(run(new_study(), 20, seed, earlier=earlier)))
+    assert np.mean(found) > 3 * quality(START)
 
 
 def test_a_loss_is_minimised() -> None:
@@ -300,7 +334,9 @@ def test_a_range_may_be_narrowed_in_mid_study() -> None:
     points = run(study, 10, space=space)
     assert all(1e-3 <= point["lr"] <= 1e-2 for point in points)
     inside = [t for t in study.trials[:10] if 1e-3 <= t.params["lr"] <= 1e-2]
-    curves = CurveSampler(space, conditions=CONDITIONS)._curves(study.trials, study.direction)
+    curves = CurveSampler(space, conditions=CONDITIONS)._curves(
+        study.trials, study.direction, EPOCHS
+    )
     assert len(curves) == len(inside) + 10
 
 

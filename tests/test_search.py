@@ -32,8 +32,10 @@ from search.methods import samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, storage, summary, trial
 from search.studies.deadline import Deadline
+from search.studies.display import Display
 from search.studies.plan import Plan
-from search.studies.study import Worker, open_study
+from search.studies.proposals import enqueue
+from search.studies.study import Worker, earlier_study, open_study
 from tests.commands import Child, until
 from tests.conftest import Start
 from tests.tiny import TINY
@@ -58,6 +60,10 @@ def runs(step: str) -> list[Run]:
 
 def stored_study(name: str = "emotion") -> optuna.Study:
     return optuna.load_study(study_name=name, storage="sqlite:///optuna.db")
+
+
+def end(study: optuna.Study, plan: Plan, parent: tracking.Run) -> None:
+    finalize.finish(study, plan, parent, Deadline(0), Display(plan))
 
 
 def training_process() -> int | None:
@@ -183,7 +189,7 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        Worker(0, plan, database, parent.id, Deadline(0)).run(threading.Event())
+        Worker(0, plan, database, parent.id, Deadline(0), Display(plan)).run(threading.Event())
     assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
@@ -202,13 +208,13 @@ def test_settings_that_fail_on_a_fresh_seed_do_not_win(data: str) -> None:
         study.tell(asked, value)
     study.set_user_attr("digest", load_without_test(Path(data)).digest)
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
+        end(study, Plan(settings, data, {}), parent)
     assert MlflowClient().get_run(parent.id).data.tags["winning_trial"] == "1"
 
     # As if the command had been killed at the very end: finished runs are not repeated.
     study.set_user_attr("ended_with", None)
     with tracking.record("study", settings, run_id=parent.id) as parent:
-        finalize.finish(study, Plan(settings, data, {}), parent, Deadline(0))
+        end(study, Plan(settings, data, {}), parent)
     assert len(runs("train")) == len(runs("evaluate")) == 1
     assert [run.info.status for run in runs("confirm")].count("FINISHED") == 1
 
@@ -293,7 +299,7 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     database = storage.open_storage("sqlite:///optuna.db")
     study = open_study(settings, database)
     plan = Plan(settings, "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0))
+    worker = Worker(0, plan, database, "none", Deadline(0), Display(plan))
     taken: list[dict[str, Any]] = []
     while not worker.has_enough():
         taking = worker.take()
@@ -315,7 +321,7 @@ def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
     plan = Plan(SearchSettings(timeout=2), "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0.001))
+    worker = Worker(0, plan, database, "none", Deadline(0.001), Display(plan))
     worker.run(threading.Event())
     assert study.trials == []
 
@@ -331,6 +337,34 @@ def test_the_trials_of_a_study_compare(store: Path, other: dict[str, Any]) -> No
     [(name, value)] = other.items()
     with pytest.raises(InputError, match=f"{name}={value}: the study emotion was begun with"):
         open_study(SearchSettings(**other), database)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"warm_start": "nothing"}, "warm_start=nothing: no such study in sqlite.*; it has before"),
+        ({"objective": "loss"}, "this study has objective=accuracy; give objective=accuracy"),
+        ({"network": "strong"}, "this study has network=compact; give network=compact"),
+        ({"sampler": "tpe"}, "the sampler tpe can't use an earlier study; give sampler=curves"),
+    ],
+)
+def test_an_earlier_study_that_cannot_be_used_is_named(
+    store: Path, option: dict[str, Any], said: str
+) -> None:
+    database = storage.open_storage("sqlite:///optuna.db")
+    before = optuna.create_study(study_name="before", storage=database, direction="maximize")
+    before.set_user_attr("settings", vars(SearchSettings()))
+    settings = SearchSettings(**{"warm_start": "before", "grid": "none"} | option)
+
+    def propose() -> None:
+        plan = Plan(settings, "none", {}, earlier_study(settings, database))
+        study = open_study(settings, database)
+        study.enqueue_trial(plan.first_points()[0])
+        study.tell(study.ask(), 0.5)
+        enqueue(study, plan)
+
+    with pytest.raises(InputError, match=said):
+        propose()
 
 
 def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> None:
@@ -380,7 +414,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     study, settings = optuna.create_study(), SearchSettings()
     study.set_user_attr("ending", {"n_done": 0, "host": "elsewhere"})
     with tracking.record("study", settings) as parent:
-        finalize.finish(study, Plan(settings, "none", {}), parent, Deadline(0))
+        end(study, Plan(settings, "none", {}), parent)
     assert "the machine elsewhere ends the study" in capsys.readouterr().out
     [left] = runs("study")
     assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
@@ -392,7 +426,7 @@ def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
         tracking.record("study", settings, run_id=parent.id) as again,
         pytest.raises(TrainingError, match="no trial of the study"),
     ):
-        finalize.finish(study, Plan(settings, "none", {}), again, Deadline(0))
+        end(study, Plan(settings, "none", {}), again)
     assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
@@ -406,7 +440,7 @@ def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(
     ):
         name = process.name_of(other.pid)
         parent.tag(process=f"{process.this_process()},{name}")
-        finalize.finish(study, Plan(SearchSettings(), "none", {}), parent, Deadline(0))
+        end(study, Plan(SearchSettings(), "none", {}), parent)
         assert "still running elsewhere: 1;" in capsys.readouterr().out
         assert runs("study")[0].data.tags["process"] == name
     assert runs("study")[0].info.status == "RUNNING"

@@ -4,7 +4,9 @@ space    (settings: SearchSettings) -> dict[str, optuna.distributions.BaseDistri
          names of a training's settings.
 sampler  (seed: int, start: dict, space: Space, epochs: int) -> optuna.samplers.BaseSampler. `start`
          is the point that is tried first, `space` what is varied, and `epochs` the most epochs of a
-         trial. A new sampler is created for each trial.
+         trial. A new sampler is created for each trial. With `warm_start`, its method
+         learn_from(trials: list[FrozenTrial], direction: StudyDirection) is called with the trials
+         of the earlier study.
 pruner   (epochs: int, small_epochs: int) -> optuna.pruners.BasePruner, for trials of up to `epochs`
          epochs, the first `small_epochs` of which may be at a smaller image size.
 """

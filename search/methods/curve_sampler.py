@@ -1,6 +1,6 @@
 """An Optuna sampler that starts from a known good setting and learns from whole learning curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -37,6 +37,10 @@ TRIALS = 250
 """The most trials that the model is given."""
 FITTED = 80
 """The most trials that its covariance is fitted to."""
+REPLAYED = 2
+"""Best settings of an earlier study that are tried after the start."""
+APART = 0.3
+"""Distance between an earlier study and this one; its length scale, as a setting's, is fitted."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Curve:
     kind: str
     """How it was proposed; empty if the user did."""
     running: bool
+    earlier: bool = False
+    """Whether it belongs to an earlier study."""
 
     def up_to(self, epoch: float) -> float:
         """The best value up to an epoch; -inf before the first."""
@@ -101,6 +107,24 @@ class CurveSampler(BaseSampler):
         self._start = None if start is None else self._cube.nearest(start)
         self._most_epochs = most_epochs
         self._seed = seed
+        self._earlier: list[Curve] = []
+
+    def learn_from(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> None:
+        """Take an earlier study's trials as known: of the same objective, on any dataset.
+
+        Those outside the space are ignored, as are parameters that the space lacks. Its best
+        settings are tried after the start, in place of the mutations and of the first uniform
+        trials. The process adds a coordinate that tells the two studies apart and whose length
+        scale it fits, so an earlier study counts for as much as the two have in common. Values are
+        compared after a shift (`shifted`), epochs as shares of each study's longest training.
+        """
+        most = _last_step(trials)
+        curves = [c for c in self._curves(trials, direction, most) if len(c.epochs)]
+        share = (self._most_epochs or most) / most
+        self._earlier = [
+            replace(c, epochs=c.epochs * share, kind="", running=False, earlier=True)
+            for c in curves
+        ]
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -117,7 +141,8 @@ class CurveSampler(BaseSampler):
             return {}
         rng = np.random.default_rng([self._seed, trial.number])
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        curves = self._curves(trials, study.direction)
+        most = self._most_epochs or _last_step(trials)
+        curves = self._curves(trials, study.direction, most)
         kind = self._next_kind(trials, curves)
         match kind:
             case "start":
@@ -128,11 +153,13 @@ class CurveSampler(BaseSampler):
                 row = self._moved(self._start, rng, step=0.2)
             case "uniform":
                 row = self._cube.uniform(rng, 1)[0]
+            case "replay":
+                row = self._untried(curves)[0].row
             case "tpe":
                 row = self._tpe(study, trial, search_space, rng)
             case _:
                 start = self._start if kind == "near" else None
-                row = self._model(curves, self._last_epoch(trials), rng, start)
+                row = self._model(curves, most, rng, start)
         study._storage.set_trial_system_attr(trial._trial_id, KIND, kind)
         return self._cube.params(row)
 
@@ -156,19 +183,33 @@ class CurveSampler(BaseSampler):
             first = next((c for c in curves if self._is_start(c.row)), None)
             if first is None and not any(t.system_attrs.get(KIND) == "start" for t in trials):
                 return "start"
-            if kinds.count("mutation") < MUTATIONS:
-                return "mutation"
-        if kinds.count("uniform") < UNIFORM or sum(len(c.epochs) > 0 for c in curves) < 2:
+        if self._earlier and kinds.count("replay") < REPLAYED and self._untried(curves):
+            return "replay"
+        if self._start is not None and not self._earlier and kinds.count("mutation") < MUTATIONS:
+            return "mutation"
+        uniform = 0 if self._earlier else UNIFORM
+        if kinds.count("uniform") < uniform or sum(len(c.epochs) > 0 for c in curves) < 2:
             return "uniform"
         if first is not None and is_good(first, curves):
-            due = UNIFORM + kinds.count("near") // TEST_EVERY
+            due = uniform + kinds.count("near") // TEST_EVERY
             return "uniform" if kinds.count("uniform") < due else "near"
         return "tpe" if kinds.count("tpe") <= kinds.count("anywhere") else "anywhere"
 
     def _is_start(self, row: Array) -> bool:
         assert self._start is not None
-        wanted, used = self._start, self._cube.applies(row[None])[0] & ~np.isnan(self._start)
+        return self._same(row, self._start)
+
+    def _same(self, row: Array, wanted: Array) -> bool:
+        """Whether a row has the values of `wanted` that apply; NaN there fits any."""
+        used = self._cube.applies(row[None])[0] & ~np.isnan(wanted)
         return bool(np.allclose(row[used], wanted[used], atol=1e-6))
+
+    def _untried(self, curves: Sequence[Curve]) -> list[Curve]:
+        """The curves of the earlier study whose settings this one has not tried, best first."""
+        untried = [
+            c for c in self._earlier if not any(self._same(own.row, c.row) for own in curves)
+        ]
+        return sorted(untried, key=lambda c: -c.best[-1])
 
     def _moved(self, row: Array, rng: np.random.Generator, step: float) -> Array:
         """A mutation of about half of a row's values; a step of 0 only fills its gaps."""
@@ -202,13 +243,14 @@ class CurveSampler(BaseSampler):
         """The candidate of most expected improvement by the Gaussian process over curves."""
         if not self._cube.free.any():
             return self._cube.uniform(rng, 1)[0]
-        reported = _fewer([curve for curve in curves if len(curve.epochs)], TRIALS)
+        own = [curve for curve in curves if len(curve.epochs)]
+        reported = _fewer([*shifted(self._earlier, own, self._same), *own], TRIALS)
+        gp = self._fitted(reported, most, [curve for curve in curves if curve.running])
         rows = np.array([curve.row for curve in reported])
-        gp = self._fitted(reported, rows, most, [curve.row for curve in curves if curve.running])
-        mean, _ = gp.predict(self._cube.encode(rows))
+        mean, _ = gp.predict(self._coordinates(np.array([curve.row for curve in own])))
 
         def improvement(candidates: Array) -> Array:
-            return expected_improvement(*gp.predict(self._cube.encode(candidates)), mean.max())
+            return expected_improvement(*gp.predict(self._coordinates(candidates)), mean.max())
 
         best = rows[np.argsort([-curve.best[-1] for curve in reported], kind="stable")[:4]]
         candidates = self._candidates(best, rng, start)
@@ -223,20 +265,29 @@ class CurveSampler(BaseSampler):
             gain = np.concatenate([gain[top], improvement(near)])
         return candidates[np.argmax(gain)]
 
-    def _fitted(
-        self, curves: Sequence[Curve], rows: Array, most: float, running: list[Array]
-    ) -> CurveGP:
+    def _fitted(self, curves: Sequence[Curve], most: float, running: Sequence[Curve]) -> CurveGP:
         """The process, given the curves, and running trials as if they reached what is expected."""
-        gp = CurveGP(self._cube.groups)
+        groups = self._cube.groups
+        gp = CurveGP(np.append(groups, groups.max() + 1) if self._earlier else groups)
         some = _fewer(curves, FITTED)
-        settings = self._cube.encode(np.array([curve.row for curve in some]))
-        gp.fit(observations(some, settings, most), iterations=25)
-        seen = observations(curves, self._cube.encode(rows), most)
+        gp.fit(observations(some, self._settings(some), most), iterations=25)
+        seen = observations(curves, self._settings(curves), most)
         gp.condition(seen)
         if running:
-            settings = self._cube.encode(np.array(running))
+            settings = self._settings(running)
             gp.condition(with_expected(seen, settings, gp.predict(settings)[0]))
         return gp
+
+    def _settings(self, curves: Sequence[Curve]) -> Array:
+        earlier = np.array([curve.earlier for curve in curves], dtype=float)
+        return self._coordinates(np.array([curve.row for curve in curves]), earlier)
+
+    def _coordinates(self, rows: Array, earlier: Array | float = 0.0) -> Array:
+        """Coordinates of settings in the process: a last one for the study, if there are two."""
+        settings = self._cube.encode(rows)
+        if not self._earlier:
+            return settings
+        return np.column_stack([settings, np.broadcast_to(APART * earlier, len(rows))])
 
     def _candidates(self, best: Array, rng: np.random.Generator, start: Array | None) -> Array:
         """Settings to choose from; with a start, most are mutations of the best and of it."""
@@ -256,10 +307,11 @@ class CurveSampler(BaseSampler):
             groups.append(self._cube.mutate(np.repeat(start[None], n, axis=0), rng, steps, share))
         return np.concatenate(groups)
 
-    def _curves(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[Curve]:
+    def _curves(
+        self, trials: Sequence[FrozenTrial], direction: StudyDirection, most: float
+    ) -> list[Curve]:
         """What is known of each trial inside the space, as far as anything is."""
         sign = -1.0 if direction == StudyDirection.MINIMIZE else 1.0
-        most = self._last_epoch(trials)
         repeated = [_params(trial) for trial in trials if trial.state != TrialState.FAIL]
         curves, failed = [], []
         for trial in trials:
@@ -278,10 +330,6 @@ class CurveSampler(BaseSampler):
             return curves
         whole, bad = np.array([most]), np.array([worst])
         return curves + [replace(curve, epochs=whole, best=bad) for curve in failed]
-
-    def _last_epoch(self, trials: Sequence[FrozenTrial]) -> float:
-        last = [trial.last_step for trial in trials if trial.last_step is not None]
-        return float(self._most_epochs or max(last, default=1) or 1)
 
 
 def recorded_space(
@@ -361,6 +409,33 @@ def expected_improvement(mean: Array, sd: Array, best: float) -> Array:
     """Expected amount by which a normal variable exceeds `best` (Jones, Schonlau & Welch 1998)."""
     z = (mean - best) / sd
     return sd * (z * norm.cdf(z) + norm.pdf(z))
+
+
+def shifted(
+    earlier: Sequence[Curve], own: Sequence[Curve], same: Callable[[Array, Array], bool]
+) -> list[Curve]:
+    """Curves of an earlier study, shifted so that both studies agree on the settings they share.
+
+    Without such a setting the best of both agree: another dataset may be easier.
+    """
+    if not earlier or not own:
+        return list(earlier)
+    gaps = [
+        one.up_to(epoch) - other.up_to(epoch)
+        for one in own
+        for other in earlier
+        if same(one.row, other.row)
+        for epoch in [min(one.epochs[-1], other.epochs[-1])]
+    ]
+    gaps = [gap for gap in gaps if np.isfinite(gap)]
+    best = max(c.best[-1] for c in own) - max(c.best[-1] for c in earlier)
+    gap = float(np.mean(gaps)) if gaps else best
+    return [replace(c, best=c.best + gap) for c in earlier]
+
+
+def _last_step(trials: Sequence[FrozenTrial]) -> float:
+    """The last step that any of the trials has reported, at least 1."""
+    return float(max((trial.last_step or 1 for trial in trials), default=1))
 
 
 def _points(length: int, n: int) -> NDArray[np.int_]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,18 +21,17 @@ from pipeline.settings import EvaluateSettings, TrainSettings
 from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
 from search.studies import champion, front, storage, summary
 from search.studies.deadline import Deadline
+from search.studies.display import Display
 from search.studies.plan import Plan
-from search.studies.results import Finalist
+from search.studies.results import FRONT_POINTS, ROUNDS, Finalist, confirmed_in_round
 
-ROUNDS = (6, 3, 2)
-"""Settings that are trained on the first, the second and each further fresh seed."""
-FRONT_POINTS = 3
-"""Points of the front that are trained on every fresh seed."""
 OTHER_SECONDS = 20.0
 """Seconds of the end of a study beside its trainings: evaluation, plots, registration."""
 
 
-def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
+def finish(
+    study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline, display: Display
+) -> None:
     """Confirm, choose, train, test and register, and draw the study; once for the same trials.
 
     Nothing is done while trials run elsewhere, which is so only after a `timeout`.
@@ -55,14 +55,16 @@ def finish(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> 
         parent.leave()
         return
     try:
-        _end(study, plan, parent, deadline)
+        _end(study, plan, parent, deadline, display)
     except BaseException:
         study.set_user_attr("ending", {})  # so that any machine may go on
         raise
     study.set_user_attr("ended_with", n_done)
 
 
-def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> None:
+def _end(
+    study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline, display: Display
+) -> None:
     if plan.settings.cost != "none":
         best = front.spread(front.pareto(study), FRONT_POINTS)
     else:
@@ -70,8 +72,10 @@ def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> No
     if not best:
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
     summary.record_study(study, plan, parent)
-    confirmed = _race(study, plan, parent, best, deadline)
+    confirmed = _race(study, plan, parent, best, deadline, display)
     winner = confirmed[0]
+    display.stop()
+    display.print(f"training the winner, the setting of trial {winner.trial.number}")
     run_id = _train(winner.settings, study, parent)
     tested = _evaluate(run_id, study, plan.data, parent)
     verdict = champion.register(run_id, tested, plan.data, parent)
@@ -80,7 +84,7 @@ def _end(study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline) -> No
     last_step = storage.count(study).n_done + 1
     parent.log_metrics(best_value | queries.test_accuracy(tested), step=last_step)
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
-    print(summary.record(study, plan, parent, confirmed, tested, verdict))
+    display.print(summary.record(study, plan, parent, confirmed, tested, verdict))
 
 
 def _claim(study: optuna.Study, n_done: int) -> str:
@@ -139,6 +143,7 @@ def _race(
     parent: Run,
     best: Sequence[FrozenTrial],
     deadline: Deadline,
+    display: Display,
 ) -> list[Finalist]:
     """Train the best settings on fresh seeds, fewer on each; returns all finalists, ranked.
 
@@ -149,17 +154,19 @@ def _race(
     racing = [Finalist(t, plan.training(t.params), []) for t in best]
     left: list[Finalist] = []
     for number in range(settings.confirm):
-        count = FRONT_POINTS if settings.cost != "none" else ROUNDS[min(number, len(ROUNDS) - 1)]
+        count = confirmed_in_round(number, settings.cost)
         left, racing = [*left, *racing[count:]], racing[:count]
         longest = max(t.duration.total_seconds() if t.duration else 0.0 for t in best)
         rounds = -(-len(racing) // settings.workers)
         if number and deadline.is_over(reserve=longest * (rounds + 1) + OTHER_SECONDS):
-            print(f"no time to confirm on more than {number} of {settings.confirm} seeds")
+            display.print(f"no time to confirm on more than {number} of {settings.confirm} seeds")
             break
         seed = settings.seed + 1 + number
-        print(f"confirming the best {len(racing)} settings on seed {seed}")
+        print(
+            f"confirming the best {len(racing)} settings on seed {seed}: {display.summary(study)}"
+        )
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
-        work = partial(_confirm_one, study, parent)
+        work = partial(_confirm_one, study, parent, display)
         values = job.run_parallel(settings.workers, work, jobs)
         racing = ranked(
             study,
@@ -172,7 +179,11 @@ def _race(
 
 
 def _confirm_one(
-    study: optuna.Study, parent: Run, one: tuple[int, TrainSettings], stop: threading.Event
+    study: optuna.Study,
+    parent: Run,
+    display: Display,
+    one: tuple[int, TrainSettings],
+    stop: threading.Event,
 ) -> float:
     """The value of one setting on one fresh seed; the worst one if it could not be trained."""
     number, training = one
@@ -180,11 +191,20 @@ def _confirm_one(
     if done := queries.finished_run("confirm", training, study.user_attrs["digest"], parent.id):
         return done.data.metrics[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
-    outcome = job.run(TRAIN_TRIAL, training, parent.id, "confirm", tags, stop=stop)
+    name = f"trial {number} with seed {training.seed}"
+
+    def on_message(message: Any) -> None:
+        if message[0] == "epoch":
+            display.epoch(name, message[1], training.epochs)
+
+    outcome = job.run(
+        TRAIN_TRIAL, training, parent.id, "confirm", tags, on_message=on_message, stop=stop
+    )
+    display.ended(name, confirmed=True)
     if outcome.kind == "failed":
-        print(f"trial {number} with seed {training.seed} failed: {outcome.text}")
+        display.print(f"{name} failed: {outcome.text}")
         return 0.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1e9
-    return job.value_of(outcome, f"trial {number} with seed {training.seed}")
+    return job.value_of(outcome, name)
 
 
 def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:

@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import optuna
+
 from pipeline.errors import InputError
 from pipeline.runs import params, queries
 from pipeline.settings import Hyperparameters, TrainSettings, recipe
@@ -25,11 +27,15 @@ OF_THE_STUDY = STUDY_SETTINGS | {"width"}
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings of a study, the address of its dataset, and values that replace the recipe's."""
+    """Settings of a study, the address of its dataset, and values that replace the recipe's.
+
+    `earlier` is the study of `warm_start`.
+    """
 
     settings: SearchSettings
     data: str
     start: Point
+    earlier: optuna.Study | None = None
 
     @cached_property
     def space(self) -> Space:

@@ -40,7 +40,16 @@ def enqueue(study: optuna.Study, plan: Plan) -> None:
 
 
 def _sampler(plan: Plan, seed: int, start: Point) -> BaseSampler:
-    return make_sampler(plan.settings.sampler, seed, start, plan.space, plan.settings.epochs)
+    settings = plan.settings
+    sampler = make_sampler(settings.sampler, seed, start, plan.space, settings.epochs)
+    if plan.earlier is not None:
+        if not hasattr(sampler, "learn_from"):
+            raise InputError(
+                f"warm_start={settings.warm_start}: the sampler {settings.sampler} can't use an "
+                "earlier study; give sampler=curves"
+            )
+        sampler.learn_from(plan.earlier.get_trials(deepcopy=False), plan.earlier.direction)
+    return sampler
 
 
 def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Point:

@@ -8,6 +8,10 @@ from optuna.trial import FrozenTrial
 
 from pipeline.settings import TrainSettings
 
+ROUNDS = (6, 3, 2)
+"""Settings that are trained on the first, the second and each further fresh seed."""
+FRONT_POINTS = 3
+"""Points of the front that are trained on every fresh seed."""
 SIGNIFICANT_Z = 1.96
 """Standard errors of a difference beyond which it is significant (two-sided, 5 %)."""
 
@@ -41,6 +45,11 @@ class Verdict:
     version: str
     alias: str
     reason: str
+
+
+def confirmed_in_round(number: int, cost: str) -> int:
+    """How many of the best settings are trained on fresh seed `number`, from 0 on."""
+    return ROUNDS[min(number, len(ROUNDS) - 1)] if cost == "none" else FRONT_POINTS
 
 
 def standard_error(finalists: Sequence[Finalist], faces: int) -> float:

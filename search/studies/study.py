@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.errors import InputError
-from pipeline.runs import addresses, process, queries, tracking
+from pipeline.runs import addresses, params, process, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
@@ -22,6 +22,7 @@ from search.methods.space import Point
 from search.settings import SearchSettings
 from search.studies import finalize, front, progress, proposals, storage, trial
 from search.studies.deadline import Deadline
+from search.studies.display import Display
 from search.studies.plan import Plan, starting_values
 from search.studies.results import shown
 
@@ -40,25 +41,27 @@ def search(settings: SearchSettings) -> str:
     with ExitStack() as opening:
         opening.enter_context(storage.lock(settings.storage))
         database = storage.open_storage(settings.storage)
+        earlier = earlier_study(settings, database)
         study = open_study(settings, database)
         if known := study.user_attrs.get("parent"):
             queries.get(known, "study")
         tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
-            plan = Plan(settings, prepare(study, settings, parent), start)
+            plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()
             job.run_single(CHECK_DEVICE, "auto", name="the self-test")
-            workers = [
-                Worker(number, plan, database, parent.id, deadline)
-                for number in range(settings.workers)
-            ]
-            try:
-                job.run_parallel(settings.workers, Worker.run, workers)
-            except StorageInternalError as error:
-                raise storage.unreachable(settings.storage, error) from error
-            with storage.lock(settings.storage, ".end"):
-                finalize.finish(study, plan, parent, deadline)
+            with Display(plan) as display:
+                workers = [
+                    Worker(number, plan, database, parent.id, deadline, display)
+                    for number in range(settings.workers)
+                ]
+                try:
+                    job.run_parallel(settings.workers, Worker.run, workers)
+                except StorageInternalError as error:
+                    raise storage.unreachable(settings.storage, error) from error
+                with storage.lock(settings.storage, ".end"):
+                    finalize.finish(study, plan, parent, deadline, display)
     return parent.id
 
 
@@ -79,6 +82,28 @@ def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
                 f"{name}={begun[name]}; give that, or another study="
             )
     return study
+
+
+def earlier_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study | None:
+    """The study of `warm_start`. Raises InputError if there is none, or it can't be compared."""
+    if settings.warm_start is None:
+        return None
+    names = optuna.get_all_study_names(database)
+    if settings.warm_start not in names:
+        known = ", ".join(names) or "none"
+        raise InputError(
+            f"warm_start={settings.warm_start}: no such study in "
+            f"{params.without_password(settings.storage)}; it has {known}"
+        )
+    earlier = optuna.load_study(study_name=settings.warm_start, storage=database)
+    begun = earlier.user_attrs.get("settings", {})
+    for name in ("network", "objective"):
+        if begun.get(name) != getattr(settings, name):
+            raise InputError(
+                f"warm_start={settings.warm_start}: this study has {name}={begun.get(name)}; give "
+                f"{name}={begun.get(name)}, or another study"
+            )
+    return earlier
 
 
 def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
@@ -140,6 +165,7 @@ class Worker:
     database: RDBStorage
     parent_id: str
     deadline: Deadline
+    display: Display
 
     def __post_init__(self) -> None:
         settings = self.plan.settings
@@ -201,17 +227,26 @@ class Worker:
         settings = self.plan.settings
         heartbeat = storage.make_heartbeat(self.database, taken)
         training = self.plan.training(point)
+        name = f"trial {taken.number}"
         try:
             outcome = trial.run(
-                taken, training, self.parent_id, settings.epochs, heartbeat=heartbeat, stop=stop
+                taken,
+                training,
+                self.parent_id,
+                settings.epochs,
+                heartbeat=heartbeat,
+                on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
+                stop=stop,
             )
         except UpdateFinishedTrialError:
-            print(f"trial {taken.number} was taken over by another worker")
+            self.display.print(f"{name} was taken over by another worker")
             return
+        finally:
+            self.display.ended(name)
         self.tell(taken, outcome)
         if outcome.kind == "refused":
             raise InputError(outcome.text)
-        print(self._line(taken.number), flush=True)
+        self.display.print(self._line(taken.number))
         progress.record_progress(self.study, self.plan, Run(self.parent_id))
 
     def tell(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
@@ -242,5 +277,6 @@ class Worker:
         )
         return (
             f"trial {number} {ended.state.name.lower()} {value}{error} after "
-            f"{len(ended.intermediate_values)} epochs, {seconds:.0f} s: {point}"
+            f"{len(ended.intermediate_values)} epochs, {seconds:.0f} s: {point} "
+            f"({self.display.summary(self.study)})"
         )

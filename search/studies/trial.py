@@ -18,6 +18,7 @@ def run(
     max_epochs: int,
     *,
     heartbeat: Callable[[], None],
+    on_epoch: Callable[[int], None] = lambda epoch: None,
     stop: threading.Event,
 ) -> job.Outcome:
     """Train `settings` as a child run of `parent_id`; the value is that of the best epoch.
@@ -33,6 +34,7 @@ def run(
             case ("run", run_id):
                 trial.set_user_attr("run", run_id)
             case ("epoch", epoch, value):
+                on_epoch(epoch)
                 trial.report(value, comparable_epoch(settings, epoch, max_epochs))
                 # Validation at a smaller image size doesn't compare, and a training at its last
                 # epoch has nothing left to save.
