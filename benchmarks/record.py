@@ -287,7 +287,7 @@ def train(send: job.Send, settings: TrainSettings, judged: Judged) -> dict[str, 
         error = str(reason)
     names = [name for name in (history[0] if history else {}) if name.startswith(("train", "val"))]
     return {
-        **{name: [round(logs[name], 5) for logs in history] for name in names},
+        **{name.replace("/", "_"): [round(logs[name], 5) for logs in history] for name in names},
         "true_accuracy": judge.values[: len(history)],
         "error": error,
         "cpu_seconds": round(time.process_time(), 1),

@@ -136,7 +136,7 @@ def measure(row: Profile) -> dict[str, Any]:
         settings,
         faces,
         precision=row.precision,
-        on_epoch=[lambda epoch, logs: speeds.append(logs["images_per_second"])],
+        on_epoch=[lambda epoch, logs: speeds.append(logs["time/images_per_second"])],
     )
     return {"speed": speeds[-1], "shares": _shares(settings, faces, row.precision)}
 

@@ -60,8 +60,8 @@ def seconds_to_target(
 
     def check(epoch: int, logs: dict[str, float]) -> None:
         nonlocal reached
-        print(f"  epoch {epoch}: {logs['val_accuracy']:.3f}", flush=True)
-        if logs["val_accuracy"] >= target:
+        print(f"  epoch {epoch}: {logs['val/accuracy']:.3f}", flush=True)
+        if logs["val/accuracy"] >= target:
             reached = epoch
             raise ReachedTarget
 
@@ -80,7 +80,7 @@ def extrapolated(settings: TrainSettings, faces: Dataset, count: int) -> float:
         replace(settings, epochs=2),
         splitting.subsample(faces, count, settings.seed),
         precision="float32",
-        on_epoch=[lambda epoch, logs: speeds.append(logs["images_per_second"])],
+        on_epoch=[lambda epoch, logs: speeds.append(logs["time/images_per_second"])],
     )
     return settings.epochs * int((faces.split == TRAIN).sum()) / speeds[-1]
 

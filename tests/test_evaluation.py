@@ -26,12 +26,12 @@ def test_accuracy_f1_and_confusion_are_scikit_learns() -> None:
     assert result.accuracy == 5 / 8
     assert result.confusion[3].tolist() == [0, 0, 0, 2, 0, 0, 1]
     numbers = metrics.metrics(result, "test")
-    assert numbers["test_macro_f1"] == pytest.approx(
+    assert numbers["test/macro_f1"] == pytest.approx(
         f1_score(LABELS, PREDICTED, average="macro", labels=range(7), zero_division=0)
     )
-    assert numbers["test_recall_happy"] == pytest.approx(2 / 3)
-    assert numbers["test_precision_sad"] == 0.5
-    assert numbers["test_recall_disgust"] == 0
+    assert numbers["test_by_class/recall_happy"] == pytest.approx(2 / 3)
+    assert numbers["test_by_class/precision_sad"] == 0.5
+    assert numbers["test_by_class/recall_disgust"] == 0
     assert len(numbers) == 5 + 3 * 7
 
 
@@ -41,7 +41,7 @@ def test_class_names_follow_fer2013s_codes() -> None:
         labels = np.array([code] * 3 + [(code + 1) % 7], np.uint8)
         result = metrics.compute(labels, probabilities([code] * 4))
         assert result.by_class[name]["support"] == 3
-        assert metrics.metrics(result, "test")[f"test_recall_{name}"] == 1
+        assert metrics.metrics(result, "test")[f"test_by_class/recall_{name}"] == 1
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ def runs(step: str) -> list[Run]:
 
 
 def final_metrics(run: Run) -> dict[str, float]:
-    timed = ("images_per_second", "recording_seconds")
+    timed = ("time/images_per_second", "time/recording_seconds")
     return {k: v for k, v in run.data.metrics.items() if k not in timed}
 
 
 def speeds(run: Run) -> list[float]:
-    points = MlflowClient().get_metric_history(run.info.run_id, "images_per_second")
+    points = MlflowClient().get_metric_history(run.info.run_id, "time/images_per_second")
     return [point.value for point in points]
 
 
@@ -170,7 +170,7 @@ def test_a_terminated_mlflow_run_takes_a_continued_study_along(
             study.set_user_attr(name, value)
     settings = {"study": "begun", "storage": storage, "network": TINY, "epochs": 2000, "workers": 1}
     child = start("mlflow", *mlflow_run("search", **settings), environment=project_store)
-    until(lambda: any("val_accuracy" in trial.data.metrics for trial in runs("trial")))
+    until(lambda: any("val/accuracy" in trial.data.metrics for trial in runs("trial")))
     child.send(signal.SIGTERM)
     until(lambda: runs("study")[0].info.status != "RUNNING")
     assert [run.info.status for run in (*runs("study"), *runs("trial"))] == ["KILLED"] * 2

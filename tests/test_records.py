@@ -37,6 +37,8 @@ from pipeline.steps.evaluate import evaluate
 from pipeline.steps.ingest import ingest
 from pipeline.steps.resume import resumed_settings
 from pipeline.steps.train import train
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import TrainState
 from pipeline.training.self_test import self_test
 from search.jobs.tasks import train_child
 from search.settings import GridSettings, SearchSettings
@@ -44,8 +46,8 @@ from tests.tiny import TINY
 
 QUICK = TrainSettings(network=TINY, epochs=2, batch_size=32, lr=0.002)
 PER_EPOCH = {
-    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1",
-    "val_balanced_accuracy", "learning_rate", "images_per_second",
+    "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/macro_f1",
+    "val/balanced_accuracy", "learning_rate", "time/images_per_second",
 }  # fmt: skip
 
 
@@ -93,7 +95,7 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     assert run.data.params == {k: str(v) for k, v in vars(quick(data)).items()}
     for name in PER_EPOCH:
         assert [m.step for m in MlflowClient().get_metric_history(run_id, name)] == [1, 2]
-    assert {"best_val_accuracy", "best_epoch", "recording_seconds"} == set(
+    assert {"val/best_accuracy", "best_epoch", "time/recording_seconds"} == set(
         run.data.metrics
     ) - PER_EPOCH
     assert artifacts(run_id) == {
@@ -120,8 +122,8 @@ def test_main_records_ingest_train_and_evaluate_as_children(trained: str, main_r
     steps = ("ingest", "train", "evaluate")
     parents = {s: [run.data.tags["mlflow.parentRunId"] for run in runs(s)] for s in steps}
     assert parents == {step: [main.info.run_id] for step in steps}
-    accuracy = runs("evaluate")[0].data.metrics["test_accuracy"]
-    assert main.data.metrics["test_accuracy"] == accuracy
+    accuracy = runs("evaluate")[0].data.metrics["test/accuracy"]
+    assert main.data.metrics["test/accuracy"] == accuracy
     said = (main_run / "stdout.txt").read_text()
     assert f"test accuracy {accuracy:.1%}" in said
     assert "mlflow ui" in said
@@ -139,7 +141,7 @@ def test_train_never_sees_a_test_face(data: str) -> None:
     about = {**made.about, "digest": dataset.digest(images, labels, made.split)}
     save(Dataset(images, labels, made.split, about), Path("other"))
     second = get(train(quick("other")))
-    for name in PER_EPOCH - {"images_per_second"} | {"best_val_accuracy"}:
+    for name in PER_EPOCH - {"time/images_per_second"} | {"val/best_accuracy"}:
         assert first.data.metrics[name] == second.data.metrics[name]
 
 
@@ -148,9 +150,9 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: st
     run_id = run.info.run_id
     assert run.data.tags["step"] == "evaluate"
     assert run.data.tags["trained_by"] == trained
-    expected = {f"test_{x}" for x in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")}
-    expected |= {"test_weighted_f1", "test_accuracy_unseen"}
-    expected |= {f"test_{x}_{c}" for x in ("precision", "recall", "f1") for c in CLASSES}
+    expected = {f"test/{x}" for x in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")}
+    expected |= {"test/weighted_f1", "test/accuracy_unseen"}
+    expected |= {f"test_by_class/{x}_{c}" for x in ("precision", "recall", "f1") for c in CLASSES}
     assert set(run.data.metrics) == expected
     assert artifacts(run_id) == {
         "classification_report.txt", "classification_report.json", "confusion_matrix.png",
@@ -158,7 +160,8 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: st
     }  # fmt: skip
     report = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/classification_report.json")
     assert list(report)[:7] == list(CLASSES)
-    assert report["disgust"]["recall"] == run.data.metrics["test_recall_disgust"]
+    recall = run.data.metrics["test_by_class/recall_disgust"]
+    assert recall == pytest.approx(report["disgust"]["recall"], rel=1e-5)
 
 
 def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
@@ -253,7 +256,7 @@ def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(
     bare = get(evaluate(EvaluateSettings(run="bare.keras", data=other)))
     assert bare.data.tags["dataset"] == other
     assert bare.data.tags["trained_by"] == "unknown"
-    assert 0 <= bare.data.metrics["test_accuracy"] <= 1
+    assert 0 <= bare.data.metrics["test/accuracy"] <= 1
     with pytest.raises(InputError, match="a bare file has no dataset of its own; give data="):
         evaluate(EvaluateSettings(run="bare.keras"))
 
@@ -352,6 +355,39 @@ def test_a_run_with_the_settings_former_names_is_found_and_resumed() -> None:
         resumed_settings(TrainSettings(resume=run_id, cutout=8))
 
 
+def test_figures_under_their_former_names_are_read(store: Path) -> None:
+    former = {
+        "test_accuracy": 0.6, "test_accuracy_low": 0.5, "test_accuracy_high": 0.7,
+        "test_recall_happy": 0.8, "validation_macro_f1": 0.4, "best_val_loss": 1.2, "val_loss": 1.3,
+        "best_epoch": 7, "recording_seconds": 2.5, "images_per_second": 300, "learning_rate": 0.1,
+    }  # fmt: skip
+    with mlflow.start_run() as active:
+        mlflow.log_metrics(former)
+    assert queries.metrics_of(get(active.info.run_id)) == {
+        "test/accuracy": 0.6, "test/accuracy_low": 0.5, "test/accuracy_high": 0.7,
+        "test_by_class/recall_happy": 0.8, "validation/macro_f1": 0.4, "val/best_loss": 1.2,
+        "val/loss": 1.3, "best_epoch": 7, "time/recording_seconds": 2.5,
+        "time/images_per_second": 300, "learning_rate": 0.1,
+    }  # fmt: skip
+    assert "test accuracy 60.0% (95 % interval 50.0% to 70.0%)" in queries.summary_text(
+        active.info.run_id
+    )
+
+
+def test_a_checkpoint_with_the_former_names_of_metrics_is_resumed(store: Path) -> None:
+    history = [{"val_accuracy": 0.2, "train_loss": 2.0}, {"val_accuracy": 0.3, "train_loss": 1.9}]
+    checkpoint.save(Path("old.npz"), [], TrainState(history, best_epoch=2))
+    state = TrainState()
+    checkpoint.load(Path("old.npz"), [], state)
+    assert state.history[1] == {"val/accuracy": 0.3, "train/loss": 1.9}
+
+
+def test_metrics_are_on_record_with_six_digits() -> None:
+    with tracking.record("ingest", IngestSettings()) as run:
+        run.log_metrics({"learning_rate": 0.0010000000474974513, "val/loss": 123456.789})
+    assert get(run.id).data.metrics == {"learning_rate": 0.001, "val/loss": 123457.0}
+
+
 def stop_after_an_epoch(settings: TrainSettings) -> str:
     """Interrupt a training once it has a checkpoint; returns the run's id."""
     checkpoints, over = queries.CHECKPOINTS.resolve(), threading.Event()
@@ -386,10 +422,10 @@ def test_a_resumed_training_learns_the_same_faces_wherever_they_lie(
     with tracking.record("grid", GridSettings()) as parent:
         resumed = train_child(lambda message: None, same, parent.id, dataset.digest)
     assert get(resumed).data.params["resume"] == stopped
-    assert len(MlflowClient().get_metric_history(resumed, "val_accuracy")) == 12
+    assert len(MlflowClient().get_metric_history(resumed, "val/accuracy")) == 12
     again_elsewhere = elsewhere.rename(store / "again elsewhere")
     tested = get(evaluate(EvaluateSettings(resumed, data=str(again_elsewhere))))
-    assert "test_accuracy_unseen" in tested.data.metrics
+    assert "test/accuracy_unseen" in tested.data.metrics
 
 
 @pytest.mark.slow
@@ -479,7 +515,7 @@ def test_a_device_that_computes_wrong_numbers_stops_a_training_before_it_begins(
         train(quick(data))
     [run] = runs()
     assert run.info.status == "FAILED"
-    assert "train_loss" not in run.data.metrics
+    assert "train/loss" not in run.data.metrics
 
 
 def test_resume_takes_a_networks_recipe_for_defaults_that_nobody_typed(

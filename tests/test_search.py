@@ -69,7 +69,7 @@ def end(study: optuna.Study, plan: Plan, parent: tracking.Run) -> None:
 def training_process() -> int | None:
     """Process id of a running trial that has recorded an epoch."""
     for run in runs("trial"):
-        if run.info.status == "RUNNING" and "val_accuracy" in run.data.metrics:
+        if run.info.status == "RUNNING" and "val/accuracy" in run.data.metrics:
             return int(run.data.tags["process"].split(":")[1])
     return None
 

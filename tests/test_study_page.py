@@ -325,7 +325,7 @@ def test_a_studys_run_shows_the_best_so_far_while_it_runs(
         for n, value in enumerate(values):
             add(study, TrialState.COMPLETE, {"lr": 0.01 * (n + 1)}, [value], datetime.now())
             progress.record_progress(study, plan, parent)
-        logged = client.get_metric_history(parent.id, "best_val_accuracy")
+        logged = client.get_metric_history(parent.id, "val/best_accuracy")
         assert [(m.step, m.value) for m in logged] == [(1, 0.3), (3, 0.4)], (
             "2 was soon and no better"
         )

@@ -53,7 +53,7 @@ def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 
 def without_speed(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{k: v for k, v in logs.items() if k != "images_per_second"} for logs in history]
+    return [{k: v for k, v in logs.items() if k != "time/images_per_second"} for logs in history]
 
 
 @pytest.fixture(scope="session")
@@ -168,7 +168,7 @@ def accuracy(fitted: TrainResult, dataset: Dataset) -> float:
 
 
 def test_the_network_kept_is_the_best_epochs(dataset: Dataset, plain: TrainResult) -> None:
-    accuracies = [logs["val_accuracy"] for logs in plain.history]
+    accuracies = [logs["val/accuracy"] for logs in plain.history]
     assert len({*accuracies}) > 1
     assert plain.best_val_accuracy == max(accuracies)
     assert plain.best_epoch == accuracies.index(max(accuracies)) + 1
@@ -226,9 +226,9 @@ def untrained() -> Any:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_learns(dataset: Dataset, loss: str) -> None:
     fitted = fit(dataset, epochs=8, loss=loss, l2=0.0, dropout=0.0, lr=0.001, patience=0)
-    losses = [logs["train_loss"] for logs in fitted.history]
+    losses = [logs["train/loss"] for logs in fitted.history]
     assert losses[-1] < losses[0]
-    assert fitted.history[-1]["train_accuracy"] > 0.3, "a seventh is chance"
+    assert fitted.history[-1]["train/accuracy"] > 0.3, "a seventh is chance"
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,8 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
 def test_averaged_weights_validate_and_are_kept(dataset: Dataset, plain: TrainResult) -> None:
     fitted = fit(dataset, **WHOLE, ema=0.3)
     assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
-    assert fitted.history[0]["train_loss"] == plain.history[0]["train_loss"]
-    assert fitted.history[0]["val_loss"] != plain.history[0]["val_loss"]
+    assert fitted.history[0]["train/loss"] == plain.history[0]["train/loss"]
+    assert fitted.history[0]["val/loss"] != plain.history[0]["val/loss"]
 
 
 def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset, last: TrainResult) -> None:
@@ -335,8 +335,8 @@ def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset, last: T
     assert equal(*(files.get_state(model.trainable_weights) for model in models))
     assert not equal(*(files.get_state(model.non_trainable_weights) for model in models))
     for epoch, without in zip(fitted.history, last.history, strict=True):
-        assert epoch["train_loss"] == without["train_loss"]
-        assert epoch["val_loss"] != without["val_loss"]
+        assert epoch["train/loss"] == without["train/loss"]
+        assert epoch["val/loss"] != without["val/loss"]
     assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
 
 

@@ -93,21 +93,21 @@ def predictions_csv(evaluation: Metrics, unseen: NDArray[np.bool_]) -> str:
     return table.to_csv(index_label="face", float_format="%.6g")
 
 
-def metrics(evaluation: Metrics, prefix: str) -> dict[str, float]:
-    """Metrics by their name in the store, such as test_accuracy for the prefix "test"."""
+def metrics(evaluation: Metrics, split: str) -> dict[str, float]:
+    """Metrics by their name in the store, such as test/accuracy for the split test."""
     by_class = evaluation.by_class
     numbers = {
-        "accuracy": evaluation.accuracy,
-        "accuracy_low": evaluation.low,
-        "accuracy_high": evaluation.high,
-        "macro_f1": by_class["macro avg"]["f1-score"],
-        "weighted_f1": by_class["weighted avg"]["f1-score"],
+        f"{split}/accuracy": evaluation.accuracy,
+        f"{split}/accuracy_low": evaluation.low,
+        f"{split}/accuracy_high": evaluation.high,
+        f"{split}/macro_f1": by_class["macro avg"]["f1-score"],
+        f"{split}/weighted_f1": by_class["weighted avg"]["f1-score"],
     }
     for name in CLASSES:
-        numbers[f"precision_{name}"] = by_class[name]["precision"]
-        numbers[f"recall_{name}"] = by_class[name]["recall"]
-        numbers[f"f1_{name}"] = by_class[name]["f1-score"]
-    return {f"{prefix}_{name}": float(value) for name, value in numbers.items()}
+        numbers[f"{split}_by_class/precision_{name}"] = by_class[name]["precision"]
+        numbers[f"{split}_by_class/recall_{name}"] = by_class[name]["recall"]
+        numbers[f"{split}_by_class/f1_{name}"] = by_class[name]["f1-score"]
+    return {name: float(value) for name, value in numbers.items()}
 
 
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> tuple[int, int, float]:

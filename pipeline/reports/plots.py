@@ -73,14 +73,14 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int, file: Path) 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, name, color in (("train", "train", BLUE), ("val", "validation", ORANGE)):
-            values = [logs[f"{part}_{metric}"] for logs in history]
+            values = [logs[f"{part}/{metric}"] for logs in history]
             axes.plot(epochs, values, marker=".", color=color, label=name)
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"saved: epoch {best_epoch}")
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    accuracy = history[best_epoch - 1]["val_accuracy"]
+    accuracy = history[best_epoch - 1]["val/accuracy"]
     figure.suptitle(f"Validation accuracy {accuracy:.1%} in epoch {best_epoch}, which is saved")
     return _save(figure, file)
 

@@ -11,6 +11,7 @@ from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError
+from pipeline.runs.metric_names import with_present_names
 from pipeline.runs.params import has_settings
 from pipeline.settings import LATEST, Hyperparameters
 
@@ -125,21 +126,26 @@ def checkpoint_of(run_id: str) -> Path:
     return CHECKPOINTS / f"{run_id}.npz"
 
 
+def metrics_of(run: Run) -> dict[str, float]:
+    """Last values of a run's metrics, by the present names."""
+    return with_present_names(run.data.metrics)
+
+
 def test_accuracy(evaluate_run: str) -> dict[str, float]:
     """Test accuracy of an evaluate run, with its interval, by the metrics' names."""
-    metrics = MlflowClient().get_run(evaluate_run).data.metrics
-    return {name: value for name, value in metrics.items() if name.startswith("test_accuracy")}
+    metrics = metrics_of(MlflowClient().get_run(evaluate_run))
+    return {name: value for name, value in metrics.items() if name.startswith("test/accuracy")}
 
 
 def summary_text(evaluate_run: str) -> str:
     """Summary of an evaluate run for the terminal: accuracy, artifact folder, `mlflow ui`."""
     run = MlflowClient().get_run(evaluate_run)
     artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
-    m = run.data.metrics
+    m = metrics_of(run)
     return "\n".join(
         [
-            f"test accuracy {m['test_accuracy']:.1%} "
-            f"(95 % interval {m['test_accuracy_low']:.1%} to {m['test_accuracy_high']:.1%})",
+            f"test accuracy {m['test/accuracy']:.1%} "
+            f"(95 % interval {m['test/accuracy_low']:.1%} to {m['test/accuracy_high']:.1%})",
             f"report and pictures: {artifacts}",
             f"all runs: {_mlflow()} ui, then open http://127.0.0.1:5000 and choose Model training",
         ]

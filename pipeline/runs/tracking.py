@@ -32,6 +32,7 @@ from pipeline.data import CLASSES, SIDE
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned
 from pipeline.runs import addresses, params, process, queries, signals
+from pipeline.runs.metric_names import rounded
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
 
@@ -63,8 +64,9 @@ class Run:
         self.is_left = True
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics with six significant digits."""
         now = time.time_ns() // 1_000_000
-        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        points = [Metric(name, rounded(value), now, step) for name, value in metrics.items()]
         try:
             with signals.defer_interrupts():
                 self._client.log_batch(self.id, metrics=points)

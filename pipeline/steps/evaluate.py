@@ -43,7 +43,7 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         run.log_metrics(metrics.metrics(result, settings.split))
         unseen = dataset.unseen(images, training_images)
         if unseen_result := metrics.subset(result, unseen):
-            run.log_metrics({f"{settings.split}_accuracy_unseen": unseen_result.accuracy})
+            run.log_metrics({f"{settings.split}/accuracy_unseen": unseen_result.accuracy})
         run.log_text(metrics.predictions_csv(result, unseen), "predictions.csv")
         artifacts.write(result, settings.split, Path(scratch))
         plots.mistakes(result, images, Path(scratch) / "mistakes.png")

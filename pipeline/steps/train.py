@@ -15,6 +15,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.networks import files
 from pipeline.reports import artifacts, metrics, plots
 from pipeline.runs import addresses, tracking
+from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings
 from pipeline.steps.data import load_training
@@ -62,7 +63,7 @@ def fit_and_record(
 ) -> TrainResult:
     """Train with `fit` on the device of this machine; record the device and every epoch.
 
-    The metric recording_seconds is the time spent on recording and in `on_epoch`.
+    The metric time/recording_seconds is the time spent on recording and in `on_epoch`.
     """
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
@@ -91,7 +92,7 @@ def fit_and_record(
             settings, faces, precision=precision, initial=initial, on_epoch=[record], **options
         )
     finally:
-        run.log_metrics({"recording_seconds": recording})
+        run.log_metrics({RECORDING_SECONDS: recording})
 
 
 def _load_initial(address: str, run: Run) -> keras.Model:
@@ -107,7 +108,7 @@ def _record(result: TrainResult, faces: Dataset, run: Run, monitor: str) -> None
     if result.model is None:
         return
     names = {"accuracy", monitor}
-    best = {f"best_val_{name}": result.best_value(name) for name in names}
+    best = {f"val/best_{name}": result.best_value(name) for name in names}
     run.log_metrics(best | {"best_epoch": result.best_epoch})
     run.log_text(files.summary(result.model), "network.txt")
     run.log_model(result.model)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.networks import files
+from pipeline.runs.metric_names import with_present_names
 from pipeline.settings import Hyperparameters
 
 
@@ -29,7 +30,7 @@ class TrainState:
     ) -> None:
         """Append an epoch; keep its weights if it is the best one, or if the last one is kept."""
         self.history.append(logs)
-        metric = f"val_{settings.monitor}"
+        metric = f"val/{settings.monitor}"
         sign = -1.0 if settings.monitor == "loss" else 1.0
         is_best = not self.best_epoch or (
             sign * logs[metric] > sign * self.history[self.best_epoch - 1][metric]
@@ -58,7 +59,8 @@ def load(file: Path, variables: Sequence[Any], state: TrainState) -> None:
         files.set_state(variables, [arrays[f"now_{i}"] for i in range(len(variables))])
         best_count = sum(name.startswith("best_") for name in arrays)
         state.best_weights = [arrays[f"best_{i}"] for i in range(best_count)]
-    state.history, state.best_epoch = about["history"], about["best_epoch"]
+    state.history = [with_present_names(logs) for logs in about["history"]]
+    state.best_epoch = about["best_epoch"]
 
 
 def _open(file: Path) -> Any:

@@ -27,6 +27,7 @@ from pipeline.networks.compiled import compiled
 from pipeline.networks.layers import set_momentum
 from pipeline.networks.tta import with_tta
 from pipeline.runs import signals
+from pipeline.runs.metric_names import IMAGES_PER_SECOND
 from pipeline.settings import Hyperparameters, TrainSettings
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import TrainState
@@ -78,7 +79,7 @@ class TrainResult:
 
     def best_value(self, monitor: str) -> float:
         """The metric `monitor` of the validation split at the epoch that is kept."""
-        return self.history[self.best_epoch - 1][f"val_{monitor}"]
+        return self.history[self.best_epoch - 1][f"val/{monitor}"]
 
 
 def fit(
@@ -206,7 +207,7 @@ def _before_validation(
 
 
 def _check_finite(epoch: int, logs: dict[str, float], settings: Hyperparameters) -> None:
-    for name, loss in (("training", logs["train_loss"]), ("validation", logs["val_loss"])):
+    for name, loss in (("training", logs["train/loss"]), ("validation", logs["val/loss"])):
         if not np.isfinite(loss):
             raise TrainingError(f"epoch {epoch}: the {name} loss is {loss}; lower lr={settings.lr}")
 
@@ -280,14 +281,14 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         logs = logs or {}
         metrics = {
-            "train_loss": logs["loss"],
-            "train_accuracy": logs["accuracy"],
-            "val_loss": logs["val_loss"],
-            "val_accuracy": logs["val_accuracy"],
-            "val_macro_f1": logs["val_macro_f1"],
-            "val_balanced_accuracy": logs["val_balanced_accuracy"],
+            "train/loss": logs["loss"],
+            "train/accuracy": logs["accuracy"],
+            "val/loss": logs["val_loss"],
+            "val/accuracy": logs["val_accuracy"],
+            "val/macro_f1": logs["val_macro_f1"],
+            "val/balanced_accuracy": logs["val_balanced_accuracy"],
             "learning_rate": ops.convert_to_numpy(self.model.optimizer.learning_rate),
-            "images_per_second": len(self.train.images) / self.seconds,
+            IMAGES_PER_SECOND: len(self.train.images) / self.seconds,
         }
         logs = {name: float(value) for name, value in metrics.items()}
         if self.finish_epoch(logs, self.validated):

@@ -6,6 +6,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.runs.metric_names import IMAGES_PER_SECOND
+
 
 class EpochProgress:
     """Progress bar on a terminal, plain lines elsewhere. Its methods are callbacks of `fit`."""
@@ -53,9 +55,9 @@ class EpochProgress:
         self.last_end = now
         self.bar.print(
             f"epoch {epoch:>3}/{self.epochs}  "
-            f"train loss {logs['train_loss']:.4f} accuracy {logs['train_accuracy']:.4f}  "
-            f"validation loss {logs['val_loss']:.4f} accuracy {logs['val_accuracy']:.4f}  "
-            f"{logs['images_per_second']:,.0f} faces/s  {_minutes(left)} left",
+            f"train loss {logs['train/loss']:.4f} accuracy {logs['train/accuracy']:.4f}  "
+            f"validation loss {logs['val/loss']:.4f} accuracy {logs['val/accuracy']:.4f}  "
+            f"{logs[IMAGES_PER_SECOND]:,.0f} faces/s  {_minutes(left)} left",
             highlight=False,
             soft_wrap=True,
         )

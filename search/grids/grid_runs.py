@@ -133,7 +133,8 @@ def _measurements(evaluated: str) -> dict[str, object]:
     client = MlflowClient()
     test = client.get_run(evaluated)
     train = client.get_run(test.data.tags["trained_by"])
-    accuracy = [test.data.metrics[f"test_accuracy{end}"] for end in ("", "_low", "_high")]
-    validation = train.data.metrics["best_val_accuracy"]
+    tested = queries.metrics_of(test)
+    accuracy = [tested[f"test/accuracy{end}"] for end in ("", "_low", "_high")]
+    validation = queries.metrics_of(train)["val/best_accuracy"]
     row = (*accuracy, validation, train.info.run_id, evaluated)
     return dict(zip(MEASURED, row, strict=True))

@@ -28,10 +28,10 @@ def train_trial(
 
     A trial that repeats a killed or interrupted one (tag `first`) resumes from its checkpoint.
     """
-    metric = f"val_{settings.monitor}"
+    monitor = settings.monitor
 
     def report(epoch: int, logs: dict[str, float]) -> None:
-        if send(("epoch", epoch, logs[metric])):
+        if send(("epoch", epoch, logs[f"val/{monitor}"])):
             raise Pruned(f"pruned after epoch {epoch}")
 
     name = " ".join([step, *(str(tags[tag]) for tag in ("trial", "seed") if tag in tags)])
@@ -47,12 +47,12 @@ def train_trial(
             _remove(checkpoint)
             raise
         if result.best_epoch:
-            best = {f"best_{metric}": result.best_value(settings.monitor)}
+            best = {f"val/best_{monitor}": result.best_value(monitor)}
             run.log_metrics(best | {"best_epoch": result.best_epoch})
         if result.interrupted:
             raise KeyboardInterrupt
     _remove(checkpoint)
-    return result.best_value(settings.monitor)
+    return result.best_value(monitor)
 
 
 def _checkpoint(tags: dict[str, Any], settings: TrainSettings, digest: str) -> Path | None:

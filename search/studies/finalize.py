@@ -79,7 +79,7 @@ def _end(
     run_id = _train(winner.settings, study, parent)
     tested = _evaluate(run_id, study, plan.data, parent)
     verdict = champion.register(run_id, tested, plan.data, parent)
-    best_value = {f"best_val_{plan.settings.objective}": winner.mean}
+    best_value = {f"val/best_{plan.settings.objective}": winner.mean}
     # One step after the best so far of the last trial, so that MLflow shows it as the present one.
     last_step = storage.count(study).n_done + 1
     parent.log_metrics(best_value | queries.test_accuracy(tested), step=last_step)
@@ -187,9 +187,9 @@ def _confirm_one(
 ) -> float:
     """The value of one setting on one fresh seed; the worst one if it could not be trained."""
     number, training = one
-    metric = f"best_val_{training.monitor}"
+    metric = f"val/best_{training.monitor}"
     if done := queries.finished_run("confirm", training, study.user_attrs["digest"], parent.id):
-        return done.data.metrics[metric]
+        return queries.metrics_of(done)[metric]
     tags = {"study": study.study_name, "trial": number, "seed": training.seed}
     name = f"trial {number} with seed {training.seed}"
 

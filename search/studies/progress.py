@@ -67,7 +67,7 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
 def _write(study: optuna.Study, plan: Plan, parent: Run, count: storage.Count) -> None:
     best = best_trial(study)
     if best and best.value is not None:
-        name = f"best_val_{plan.settings.objective}"
+        name = f"val/best_{plan.settings.objective}"
         parent.log_metrics({name: best.value}, step=count.n_done)
     describe(parent, _description(study, plan, count))
     table = trials_table(study)

@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 
 from pipeline.runs import queries
+from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
 from search.grids import report_grid
 from search.pages import page
@@ -55,8 +56,8 @@ Best settings, trial {winner.trial.number}:
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used. {_uncertainty(study, confirmed)}
 
-Test accuracy {m["test_accuracy"]:.1%} (95 % interval {m["test_accuracy_low"]:.1%} to
-{m["test_accuracy_high"]:.1%}), measured once, after the choice. Registered as version
+Test accuracy {m["test/accuracy"]:.1%} (95 % interval {m["test/accuracy_low"]:.1%} to
+{m["test/accuracy_high"]:.1%}), measured once, after the choice. Registered as version
 {verdict.version} of the model `emotion`, alias `{verdict.alias}`. {verdict.reason}
 
 ## The best settings on new seeds
@@ -148,7 +149,8 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
 def _recording_share(parent: Run) -> float:
     """Share of the time of a study's ended trials that was spent on recording."""
     trials = queries.search(f"tags.step = 'trial' and tags.mlflow.parentRunId = '{parent.id}'")
-    ended = [t for t in trials if t.info.end_time and "recording_seconds" in t.data.metrics]
-    seconds = sum(t.info.end_time - t.info.start_time for t in ended) / 1000
-    recording = sum(t.data.metrics["recording_seconds"] for t in ended)
+    ended = [(t, queries.metrics_of(t)) for t in trials if t.info.end_time]
+    timed = [(t, m) for t, m in ended if RECORDING_SECONDS in m]
+    seconds = sum(t.info.end_time - t.info.start_time for t, _ in timed) / 1000
+    recording = sum(m[RECORDING_SECONDS] for _, m in timed)
     return recording / seconds if seconds else 0.0
