@@ -31,7 +31,7 @@ FOLDS = 10
 @dataclass(frozen=True)
 class Check:
     curves: Path
-    """Folder of recorded curves, .npz files."""
+    """Folder of recorded curves, .npz files, or one of them."""
     models: str = ",".join(MODELS)
     """Surrogates with commas between."""
 

@@ -131,11 +131,11 @@ class Recorded:
         return self.cube.params(rows[np.argsort(self.predict(rows).max(axis=1))[4]])
 
 
-def read(folder: Path) -> list[Recorded]:
-    """The benchmarks of a folder, by name. Raises InputError where there are none."""
-    files = sorted(folder.glob("*.npz"))
+def read(path: Path) -> list[Recorded]:
+    """The benchmark in a file, or those of a folder, by name. Raises InputError if there are none."""
+    files = [path] if path.is_file() else sorted(path.glob("*.npz"))
     if not files:
-        raise InputError(f"curves={folder}: no .npz file there; give a folder of recorded curves")
+        raise InputError(f"curves={path}: no .npz file there; give a folder of recorded curves")
     return [read_file(file) for file in files]
 
 

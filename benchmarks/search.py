@@ -55,7 +55,7 @@ Values = Mapping[str, list[list[Array]]]
 @dataclass(frozen=True)
 class Replay:
     curves: Path
-    """Folder of recorded curves, .npz files."""
+    """Folder of recorded curves, .npz files, or one of them."""
     seeds: int = 8
     """Studies of each method on each benchmark."""
     methods: str = "ours,tpe_halving,random"
