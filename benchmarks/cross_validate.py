@@ -22,7 +22,7 @@ from sklearn.model_selection import GroupKFold
 
 from benchmarks import recorded
 from benchmarks.recorded import Array, Recorded
-from benchmarks.surrogate import MODELS
+from benchmarks.surrogate import MODELS, fit
 from pipeline.errors import InputError
 
 FOLDS = 10
@@ -32,35 +32,31 @@ FOLDS = 10
 class Check:
     curves: Path
     """Folder of recorded curves, .npz files, or one of them."""
-    models: str = ",".join(MODELS)
+    surrogates: str = ",".join(MODELS)
     """Surrogates with commas between."""
 
 
 def main(check: Check) -> None:
-    models = check.models.split(",")
-    for model in models:
-        if model not in MODELS:
-            raise InputError(f"models={model}: no such surrogate; choose from {', '.join(MODELS)}")
     table = Table(
         "file", "surrogate", "settings", "noise", "best epoch", "last", "mean", "better half"
     )
     for benchmark in recorded.read(check.curves):
         noise = "" if benchmark.noise is None else f"{benchmark.noise[:, -1].std():.4f}"
-        for model in models:
-            true, predicted = held_out(benchmark, model)
+        for surrogate in check.surrogates.split(","):
+            true, predicted = held_out(benchmark, surrogate)
             correlations = [f"{value:.2f}" for value in rank_correlations(true, predicted)]
-            table.add_row(benchmark.name, model, str(len(true)), noise, *correlations)
+            table.add_row(benchmark.name, surrogate, str(len(true)), noise, *correlations)
     Console(width=150).print(table)
 
 
-def held_out(benchmark: Recorded, model: str) -> tuple[Array, Array]:
+def held_out(benchmark: Recorded, surrogate: str) -> tuple[Array, Array]:
     """Mean recorded curves of the settings, and those predicted from others; (n, epochs) each."""
     settings = benchmark.cube.encode(benchmark.rows)
     group = benchmark.setting
     predicted = np.empty_like(benchmark.curves)
     folds = GroupKFold(min(FOLDS, len(np.unique(group))), shuffle=True, random_state=0)
     for known, other in folds.split(settings, groups=group):
-        predict = MODELS[model](settings[known], benchmark.curves[known])
+        predict = fit(surrogate, settings[known], benchmark.curves[known])
         predicted[other] = predict(settings[other])
     rows = [group == number for number in np.unique(group)]
     return (

@@ -29,7 +29,8 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from benchmarks.surrogate import MODELS, Array, Predict
+from benchmarks import surrogate
+from benchmarks.surrogate import Array, Predict
 from pipeline.errors import InputError
 from search.methods.unit_cube import Conditions, UnitCube
 
@@ -59,6 +60,9 @@ hardly any setting gets below takes the median setting's lowest loss instead."""
 KEPT = 2
 """Of so many evaluations one is kept: 25 epochs of TaskSet's 50, 20 of CIFAR-10's 40."""
 
+JUDGED_TWICE = "gaussian_process"
+"""Surrogate of the trainings of this project (docs/lab/search.md)."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -81,8 +85,8 @@ class Recorded:
     negative. None: it sees the true values, and only up to where it has trained."""
     small_epochs: int = 0
     """The most epochs at a smaller image size."""
-    model: str = "forest"
-    """Name of the surrogate."""
+    surrogate: str = "forest"
+    """Its name in benchmarks/surrogate.py."""
 
     @property
     def epochs(self) -> int:
@@ -93,12 +97,12 @@ class Recorded:
         return UnitCube(self.space, self.when)
 
     @cached_property
-    def _surrogate(self) -> Predict:
-        return MODELS[self.model](self.cube.encode(self.rows), self.curves)
+    def _predict(self) -> Predict:
+        return surrogate.fit(self.surrogate, self.cube.encode(self.rows), self.curves)
 
     def predict(self, rows: Array) -> Array:
         """True curves of settings, rows of the unit cube; (n, epochs)."""
-        return self._surrogate(self.cube.encode(rows))
+        return self._predict(self.cube.encode(rows))
 
     def curve(self, params: Mapping[str, Any], seed: int = 0) -> Array:
         """What a search sees of a setting after each epoch, trained on this seed."""
@@ -132,7 +136,7 @@ class Recorded:
 
 
 def read(path: Path) -> list[Recorded]:
-    """The benchmark in a file, or those of a folder, by name. Raises InputError if there are none."""
+    """The benchmark of a file, or those of a folder, by name. Raises InputError if it has none."""
     files = [path] if path.is_file() else sorted(path.glob("*.npz"))
     if not files:
         raise InputError(f"curves={path}: no .npz file there; give a folder of recorded curves")
@@ -175,6 +179,7 @@ def _judged_twice(name: str, arrays: Mapping[str, Any]) -> Recorded:
         when,
         excess(setting, arrays["seen"].astype(float), true),
         about["small_epochs"],
+        JUDGED_TWICE,
     )
 
 

@@ -17,7 +17,7 @@ accuracy of the setting that it saw the best value of, also in points above the 
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +62,8 @@ class Replay:
     """Methods with commas between, or all."""
     start: Literal["good", "bad"] = "good"
     """What is tried first: the known good setting, or the median of nine random ones."""
+    surrogate: str | None = None
+    """What gives a curve for every setting; by default each benchmark's own."""
     json: Path | None = None
     """File for the regrets, a list of objects: benchmark, method, seed, regret, points."""
 
@@ -159,6 +161,8 @@ def best_by_epoch(
 def main(replay: Replay) -> None:
     silence_optuna()
     benchmarks = recorded.read(replay.curves)
+    if replay.surrogate is not None:
+        benchmarks = [replace(benchmark, surrogate=replay.surrogate) for benchmark in benchmarks]
     methods = chosen(replay.methods)
     best: dict[str, list[list[Array]]] = {name: [] for name in methods}
     for benchmark in track(benchmarks, "benchmarks", console=Console(stderr=True)):

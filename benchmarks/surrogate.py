@@ -5,13 +5,17 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from pipeline.errors import InputError
 
 Array = NDArray[np.float64]
 Predict = Callable[[Array], Array]
@@ -63,7 +67,10 @@ def gaussian_process(settings: Array, curves: Array) -> Predict:
     kernel = ConstantKernel(1, (0.1, 100)) * Matern(
         np.full(settings.shape[1], 3.0), (0.3, 30), nu=2.5
     ) + WhiteKernel(0.1, (1e-4, 1))
-    model = GaussianProcessRegressor(kernel).fit(settings, scores / scale)
+    model = GaussianProcessRegressor(kernel)
+    with catch_warnings():  # of a length scale at its bound: that parameter has no effect
+        simplefilter("ignore", ConvergenceWarning)
+        model.fit(settings, scores / scale)
 
     def predict(settings: Array) -> Array:
         scores = model.predict(settings).reshape(len(settings), -1) * scale
@@ -72,9 +79,16 @@ def gaussian_process(settings: Array, curves: Array) -> Predict:
     return predict
 
 
+def fit(name: str, settings: Array, curves: Array) -> Predict:
+    """The surrogate of that name. Raises InputError if there is none."""
+    if name not in MODELS:
+        raise InputError(f"surrogate={name}: no such one; choose from {', '.join(MODELS)}")
+    return MODELS[name](settings, curves)
+
+
 MODELS: Mapping[str, Fit] = {
     "forest": forest,
-    "forest, 3 a leaf": partial(forest, least=3),
+    "smooth_forest": partial(forest, least=3),
     "boosting": boosting,
-    "gaussian process": gaussian_process,
+    "gaussian_process": gaussian_process,
 }
