@@ -279,7 +279,8 @@ def summary(regrets: Values) -> Table:
 def points_summary(points: Values) -> Table:
     """A row a method: mean points above the known good setting, and how ours compares with it."""
     at = at_trainings(points)
-    table = Table("method", *(f"points above the start after {n}" for n in AFTER))
+    title = "points of true accuracy above the known good setting"
+    table = Table("method", *(f"after {n}" for n in AFTER), title=title)
     table.add_column(f"ours minus it after {AFTER[-1]} (95 %)")
     for name, values in sorted(at.items(), key=lambda item: -item[1][..., -1].mean()):
         row = [name, *(f"{mean:+.2f}" for mean in values.mean(axis=(0, 1)))]

@@ -149,7 +149,7 @@ def test_the_replay_reports_points_above_the_start(
     assert len(results) == 4
     assert all(one["points"]["1"] == 0 for one in results)
     assert all(one["points"].keys() == one["regret"].keys() for one in results)
-    assert "points above the start" in " ".join(capsys.readouterr().out.split())
+    assert "points of true accuracy above" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_recording_without_the_recipe_is_refused(tmp_path: Path) -> None:
