@@ -18,6 +18,9 @@ from benchmarks import (
     time_to_accuracy,
     training,
 )
+from pipeline.data import VALIDATION
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
 from pipeline.settings import TrainSettings
 from tests.tiny import TINY
 
