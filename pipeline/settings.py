@@ -646,6 +646,38 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ExportSettings(Settings):
+    """Write a trained network as ONNX files, which ONNX Runtime computes without Keras."""
+
+    run: Annotated[
+        str,
+        Setting("A train run's id, latest, a model address, or a .keras file."),
+    ] = LATEST
+    tta: Annotated[
+        Literal["own", "none", "flip", "ten_crop", "flip_rotate"],
+        Setting(
+            "Test-time augmentation of the files: the network's own, none (1 view, the fastest), "
+            "flip (2 views), ten_crop (10) or flip_rotate (6)."
+        ),
+    ] = "own"
+    precision: Annotated[
+        Literal["both", "float32", "int8"],
+        Setting("float32, int8 (8-bit integers: a quarter of the size, several times as fast)."),
+    ] = "both"
+    data: Annotated[
+        str | None,
+        Setting(
+            "A dataset folder or an ingest run's id, whose training faces calibrate int8 and whose "
+            "validation faces compare the files with Keras; left out, it is the dataset that the "
+            "run was trained on."
+        ),
+    ] = None
+    folder: Annotated[str, Setting("Folder for the files; the model's run keeps copies.")] = (
+        "exported"
+    )
+
+
+@dataclass(frozen=True)
 class ReportSettings(Settings):
     """Write the exhibits of the published report, and what goes beyond it, from the record."""
 

@@ -248,6 +248,7 @@ ALL = (
     settings.TrainSettings,
     settings.MainSettings,
     settings.EvaluateSettings,
+    settings.ExportSettings,
     settings.PredictSettings,
     SearchSettings,
     GridSettings,

@@ -19,11 +19,12 @@ PACKAGES = {
     "pipeline": {
         "": {"runs", "data"},  # errors, registry, settings, cli
         "data": {""},
+        "exported": {"", "data"},
         "networks": {"", "data"},
         "runs": {"", "data"},
         "training": {"", "data", "networks", "runs"},
         "reports": {"", "data"},
-        "steps": {"", "data", "networks", "runs", "training", "reports"},
+        "steps": {"", "data", "exported", "networks", "runs", "training", "reports"},
     },
     "search": {
         "": {"methods"},
@@ -41,6 +42,8 @@ HOME = {
     "mlflow": {"pipeline/runs", "search"},
     "matplotlib": {"pipeline/reports", "search/grids"},
     "tensorflow": {"pipeline/data", "pipeline/networks", "pipeline/training"},
+    "onnx": {"pipeline/exported"},
+    "onnxruntime": {"pipeline/exported"},
     "optuna": {"search"},
 }
 """The folders in which a library may be imported."""

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+SUFFIX = "_calibrated"
+"""What is added to the name of a network with temperature scaling."""
 LEAST = 1e-7
 """Smallest probability in a logarithm, as in Keras."""
 
@@ -14,4 +16,4 @@ def with_temperature(model: keras.Model, temperature: float) -> keras.Model:
     """
     faces = keras.Input(model.input_shape[1:])
     logits = ops.log(ops.maximum(model(faces), LEAST)) / temperature
-    return keras.Model(faces, ops.softmax(logits), name=f"{model.name}_calibrated")
+    return keras.Model(faces, ops.softmax(logits), name=f"{model.name}{SUFFIX}")

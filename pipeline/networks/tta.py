@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from pipeline.data import SIDE
 
 CROP_MARGIN = 4
 """Difference in pixels between the sides of a face and of the ten crops."""
+Rotate = Callable[[Any, float], Any]
 ROTATION = 10.0
 """Rotation of flip_rotate in degrees, in both directions."""
 
@@ -26,12 +28,13 @@ def with_tta(model: keras.Model, tta: str) -> keras.Model:
     return keras.Model(face, average, name=f"{model.name}_{tta}")
 
 
-def views(faces: Any, tta: str) -> list[Any]:
+def views(faces: Any, tta: str, rotate: Rotate | None = None) -> list[Any]:
     """Transformed copies of `faces` (N, 48, 48, 1) over which `tta` averages.
 
     none: the face. flip: the face and its mirror image. ten_crop: five crops, smaller by
     CROP_MARGIN, at the corners and in the centre, and their mirror images (Krizhevsky et al. 2012).
     flip_rotate: the face, the face rotated by ±ROTATION degrees, and their mirror images.
+    `rotate` is used instead of `rotated`.
     """
     found = [faces]
     if tta == "ten_crop":
@@ -42,13 +45,13 @@ def views(faces: Any, tta: str) -> list[Any]:
             for top, left in [(middle, middle), *corners]
         ]
     if tta == "flip_rotate":
-        found += [_rotated(faces, degrees) for degrees in (-ROTATION, ROTATION)]
+        found += [(rotate or rotated)(faces, degrees) for degrees in (-ROTATION, ROTATION)]
     if tta != "none":
         found += [ops.flip(view, axis=2) for view in found]
     return found
 
 
-def _rotated(faces: Any, degrees: float) -> Any:
+def rotated(faces: Any, degrees: float) -> Any:
     """`faces` (N, 48, 48, 1) rotated clockwise about their centre; borders repeat outwards."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     middle = (SIDE - 1) / 2

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from pipeline import paths, secrets
 from pipeline.errors import InputError, reason
 from pipeline.runs.queries import find, get, local_artifacts, members, use_store
-from pipeline.settings import LATEST, EvaluateSettings
+from pipeline.settings import LATEST, EvaluateSettings, ExportSettings
 
 DOWNLOADS = Path("~/.cache/emotion-search/datasets")
 LONGEST_ID = 100
@@ -114,7 +114,7 @@ def trainings(address: str) -> list[str]:
     return [member.info.run_id for member in members(address)]
 
 
-def dataset_to_evaluate(settings: EvaluateSettings, trained_by: str | None) -> str:
+def dataset_to_evaluate(settings: EvaluateSettings | ExportSettings, trained_by: str | None) -> str:
     """Address of the dataset to evaluate on: the setting `data`, or the dataset of the training."""
     if settings.data is not None:
         return settings.data

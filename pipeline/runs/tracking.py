@@ -116,8 +116,8 @@ class Run:
     def log_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         self.log_metrics(logs, step=epoch)
 
-    def log_file(self, file: Path) -> None:
-        self._client.log_artifact(self.id, str(file))
+    def log_file(self, file: Path, folder: str | None = None) -> None:
+        self._client.log_artifact(self.id, str(file), folder)
 
     def log_environment(self, **more: object) -> None:
         """Log environment.json, with `more` in it, and changes.diff if there are changes."""

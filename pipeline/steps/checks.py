@@ -3,11 +3,15 @@
 Each raises InputError. The step repeats the check, since the store may change in between.
 """
 
+from importlib.util import find_spec
+
 from pipeline.data import pictures, sources
+from pipeline.errors import InputError
 from pipeline.runs import addresses
 from pipeline.settings import (
     LATEST,
     EvaluateSettings,
+    ExportSettings,
     MainSettings,
     PredictSettings,
     TrainSettings,
@@ -30,6 +34,14 @@ def train(settings: TrainSettings) -> None:
 def evaluate(settings: EvaluateSettings) -> None:
     for run in addresses.trainings(settings.run):
         _, trained_by = addresses.model_file(run)
+        addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
+
+
+def export(settings: ExportSettings) -> None:
+    if not (find_spec("onnx") and find_spec("tf2onnx")):
+        raise InputError("export needs more packages: pip install -r requirements-export.txt")
+    _, trained_by = addresses.model_file(settings.run)
+    if settings.precision != "float32" or settings.data is not None:
         addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 
 

@@ -1,0 +1,1 @@
+"""Networks in ONNX files, computed by ONNX Runtime; nothing here imports Keras."""

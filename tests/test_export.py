@@ -1,0 +1,75 @@
+"""ONNX files give what Keras gives, for every test-time augmentation, and say so in the record."""
+
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline.data import CLASSES, sample
+from pipeline.errors import InputError
+from pipeline.exported import network
+from pipeline.networks import exportable, files
+from pipeline.networks.temperature import with_temperature
+from pipeline.networks.tta import with_tta
+from tests.commands import ROOT
+from tests.conftest import Command
+
+FACES = sample.draw(count=70, seed=5)[0][..., np.newaxis]
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "flip_rotate"])
+def test_an_onnx_file_answers_as_keras_does(tta: str, tmp_path: Path) -> None:
+    saved = files.load(ROOT / "models" / "compact.keras")
+    assert exportable.augmentation(saved) == "flip_rotate"
+    inner = next(layer for layer in saved.layers if isinstance(layer, keras.Model))
+    expected = files.predict(with_temperature(with_tta(inner, tta), 1.5), FACES)
+    calibrated = exportable.exportable(with_temperature(saved, 1.5), tta)
+    exportable.write_onnx(calibrated, tmp_path / "n.onnx")
+    found = network.load(tmp_path / "n.onnx").predict(FACES)
+    assert abs(found - expected).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_export_keeps_both_precisions_on_the_training(command: Command, trained: str) -> None:
+    done = command("pipeline.export", run=trained)
+    assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient()
+    print(
+        "DBG",
+        client.get_run(trained).info.artifact_uri,
+        client.get_run(run_id).data.tags,
+        client.list_artifacts(run_id, "onnx"),
+        sorted(Path().rglob("*.onnx")),
+    )
+    names = [f"{trained[:8]}-none-{precision}.onnx" for precision in ("float32", "int8")]
+    assert [file.path for file in client.list_artifacts(trained, "onnx")] == [
+        f"onnx/{name}" for name in names
+    ]
+    assert client.get_run(trained).data.tags["onnx"] == f"onnx/{names[0]}"
+    [run] = client.search_runs(["0"], "tags.step = 'export'")
+    assert run.data.metrics["float32/largest_difference"] < 1e-5
+    assert run.data.metrics["int8/megabytes"] < run.data.metrics["float32/megabytes"]
+    answers = [network.load(Path("exported") / name).predict(FACES) for name in names]
+    assert answers[0].shape == (len(FACES), len(CLASSES))
+    assert 0 < abs(answers[0] - answers[1]).max() < 0.1
+
+
+def test_a_bare_file_needs_faces_to_calibrate_on(command: Command) -> None:
+    done = command("pipeline.export", run=ROOT / "models" / "compact.keras")
+    assert done.returncode == 2
+    assert "a bare file has no dataset of its own; give data=" in done.stderr
+
+
+def test_an_operation_that_onnx_lacks_is_refused(tmp_path: Path) -> None:
+    saved = files.load(ROOT / "models" / "compact.keras")
+    exportable.write_onnx(saved, tmp_path / "n.onnx")  # with Keras' own affine_transform
+    with pytest.raises(InputError, match="ONNX Runtime can't load it"):
+        network.load(tmp_path / "n.onnx")
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "n.onnx").write_bytes(b"no network")
+    with pytest.raises(InputError, match="ONNX Runtime can't load it"):
+        network.load(tmp_path / "n.onnx")
