@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
+from pipeline import secrets
 from pipeline.errors import InputError
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.runs.views import TRAININGS, VIEWS, View
@@ -131,7 +132,9 @@ def view_address(view: View = TRAININGS, port: int = PORT) -> str:
 def _server(port: int) -> str:
     """Address of the server, or of the one that `mlflow ui` starts."""
     uri = mlflow.get_tracking_uri()
-    return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{port}"
+    if uri.startswith("http"):
+        return secrets.without_user(uri).rstrip("/")
+    return f"http://127.0.0.1:{port}"
 
 
 if __name__ == "__main__":  # for `make ui`
