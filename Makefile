@@ -61,6 +61,11 @@ check: lint fast ## Check style and types, and run the fast tests
 fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(TESTS)
 
+# Sixteen times the cases of the suite, each time others.
+.PHONY: fuzz
+fuzz: $(VENV)/installed-test ## Try 11,000 damaged files and odd command lines
+	FUZZ=16 $(BIN)/python -m pytest -n 2 --durations 0 tests/test_fuzz.py
+
 .PHONY: lint
 lint: $(VENV)/installed-test ## Check style and types
 	$(BIN)/ruff check .

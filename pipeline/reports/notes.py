@@ -13,6 +13,7 @@ ENTRY_POINTS = {
     "SearchSettings": "search",
     "GridSettings": "grid",
     "CompareSettings": "compare",
+    "ReportSettings": "report",
 }
 """Entry point of each class of settings; the others belong to the main one."""
 NOT_IN_NAMES = {

@@ -92,7 +92,7 @@ def _tags(*names: str) -> list[str]:
 TRAININGS = View(
     "trainings",
     "Trainings",
-    "tags.step = 'train'",
+    "tags.step LIKE 'train%'",  # of one seed, or of several
     [
         *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high", "val/best_accuracy"),
         *_params("network", "optimizer", "lr", "batch_size", "epochs", "seed"),
@@ -119,7 +119,7 @@ EVALUATIONS = View(
         *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high"),
         *_metrics("test/accuracy_unseen", "test/macro_f1"),
         "attributes.`Dataset`",
-        *_tags("earlier_looks"),
+        *_tags("earlier_evaluations"),
     ],
     "metrics.`test/accuracy`",  # by date MLflow would list their parents
 )
