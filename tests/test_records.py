@@ -187,7 +187,7 @@ def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
     fifth = ingest(IngestSettings(source=csv, validation=0.2))
     [first] = runs("evaluate")
     runs_ = [first, *(get(evaluate(EvaluateSettings(data=data))) for data in (None, fifth))]
-    assert [run.data.tags["earlier_looks"] for run in runs_] == ["0", "1", "2"]
+    assert [run.data.tags["earlier_evaluations"] for run in runs_] == ["0", "1", "2"]
     assert len({run.data.tags["dataset_digest"] for run in runs_}) == 2
 
 
