@@ -516,7 +516,7 @@ def test_a_password_is_not_put_on_record(store: Path) -> None:
 def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(data: str) -> None:
     with tracking.record("study", SearchSettings()) as parent:
         pass
-    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
+    study = open_study(SearchSettings(), storage.open_storage("sqlite:///optuna.db"))
     study.set_user_attr("parent", parent.id)
     MlflowClient().delete_run(parent.id)
     with pytest.raises(InputError) as refused:
