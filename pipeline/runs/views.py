@@ -94,8 +94,9 @@ TRAININGS = View(
     "Trainings",
     "tags.step LIKE 'train%'",  # of one seed, or of several
     [
-        *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high", "val/best_accuracy"),
+        *_metrics("test/accuracy", "val/best_accuracy"),
         *_params("network", "optimizer", "lr", "batch_size", "epochs", "seed"),
+        *_metrics("test/accuracy_low", "test/accuracy_high"),
         "attributes.`Dataset`",
     ],
     "metrics.`test/accuracy`",
