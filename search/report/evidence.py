@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Test:
 class Step:
     """A row of the report's grid, what is on record for it, and the command that adds it."""
 
+    title: str
     setting: Setting
     training: Training | None
     command: str
@@ -87,18 +89,37 @@ def steps(digest: str) -> Steps:
         if isinstance(row["train_run"], str)
     }
     # The names of the grid's rows are those of the report, whatever the share of its epochs.
-    rows = [_step(setting, recorded.get(setting.name), digest) for setting in REPORT]
+    rows = [
+        _step(title, setting, recorded.get(setting.name), digest)
+        for title, setting in zip(titles(REPORT), REPORT, strict=True)
+    ]
     picture = picture_of(grids[0].info.run_id, "report_vs_measured.png") if grids else None
     return Steps(rows, _shortened(grids[0]) if grids else "", picture)
 
 
-def _step(setting: Setting, recorded: tuple[str, str] | None, digest: str) -> Step:
+def titles(settings: Sequence[Setting]) -> list[str]:
+    """What each row changes, in the report's words; the first row is its baseline."""
+    first = settings[0]
+    found = [f"Baseline: {first.name}"]
+    for before, now in pairwise(settings):
+        found.append(
+            {
+                "optimizer": f"Optimizer {now.optimizer} instead of {first.optimizer}",
+                "epochs": f"Increasing epochs from {first.epochs} to {now.epochs}",
+                "batch": f"Decreasing the batch size from {before.batch_size} to {now.batch_size}",
+                "lr": f"Increasing the learning rate from {first.lr:g} to {now.lr:g}",
+            }[now.changed]
+        )
+    return found
+
+
+def _step(title: str, setting: Setting, recorded: tuple[str, str] | None, digest: str) -> Step:
     settings = TrainSettings(**values(setting, 1.0))
     command = notes.command_line(settings)
     if recorded is None:
         found = queries.finished_run("train", settings, digest)
         recorded = (found.info.run_id, "") if found else None
-    return Step(setting, training(recorded[0], digest) if recorded else None, command)
+    return Step(title, setting, training(recorded[0], digest) if recorded else None, command)
 
 
 def _shortened(grid: Run) -> str:
