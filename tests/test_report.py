@@ -5,9 +5,12 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from pipeline.networks import files
+from pipeline.networks.build import build
 from pipeline.runs import queries, tracking
-from pipeline.settings import ReportSettings
+from pipeline.settings import ReportSettings, TrainSettings
 from search.grids.report_grid import REPORT
+from search.report import evidence
 from search.report.report import report
 from search.settings import SearchSettings
 
@@ -35,6 +38,14 @@ def test_what_is_not_on_record_is_named_with_the_command_that_adds_it(trained: s
         assert command in page
     assert page.count("is a copy of that of batch size 8, to the last digit") == 1
     assert page.count("to the last digit") == sum(setting.stale for setting in REPORT)
+
+
+def test_the_layer_table_is_whole_where_there_is_no_terminal() -> None:
+    network = build(TrainSettings(), precision="float32")
+    rows, totals = evidence.layer_table(files.summary(network))
+    assert rows[1][1:] == ["(None, 48, 48, 32)", "320"]
+    assert rows[-1][1:] == ["(None, 7)", "3,591"]
+    assert "5,810,183" in totals[0]
 
 
 def test_the_study_its_winner_and_its_test_follow_the_manual_steps(trained: str) -> None:

@@ -138,7 +138,7 @@ def training(run_id: str, digest: str) -> Training:
     """The training with this run id, and its newest evaluation on the dataset."""
     run = queries.get(run_id, "train")
     figures = queries.metrics_of(run)
-    layers, totals = _layers(run)
+    layers, totals = layer_table(_text(run, "network.txt"))
     evaluated = queries.evaluation_of(run_id, dataset_digest=digest)
     return Training(
         run=run_id,
@@ -169,11 +169,14 @@ def _test(run_id: str) -> Test:
     )
 
 
-def _layers(run: Run) -> tuple[list[list[str]], list[str]]:
-    """Rows and last lines of Keras' summary in network.txt."""
-    if "network.txt" not in _files(run):
-        return [], []
-    text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/network.txt")
+def _text(run: Run, name: str) -> str:
+    """A text among a run's artifacts; empty if it is not there."""
+    is_there = name in _files(run)
+    return mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{name}") if is_there else ""
+
+
+def layer_table(text: str) -> tuple[list[list[str]], list[str]]:
+    """Rows, of name, output shape and parameters, and last lines of Keras' summary."""
     rows: list[list[str]] = []
     for line in text.splitlines():
         if line.startswith("│"):
