@@ -5,16 +5,19 @@ reported in one line on stderr, without a traceback.
 """
 
 import argparse
+import contextlib
 import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from pipeline import registry
-from pipeline.errors import InputError, TrainingError
+from pipeline import registry, secrets
+from pipeline.errors import InputError, TrainingError, one_line, print_any_character, reason
 from pipeline.runs import signals
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import AnySettings, Field, Hyperparameters
@@ -24,6 +27,7 @@ NOT_WRITTEN = {
     None,  # NumPy's error for an array that was written only in part
 }  # fmt: skip
 """Write errors that the user can resolve: a full disk or a folder without write permission."""
+BACKENDS = ("torch", "jax", "tensorflow", "openvino")
 
 
 def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
@@ -34,6 +38,9 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
     without importing Keras. The id of a run that it returns is printed as the run's address.
     """
     signals.remember_parent()
+    signal.signal(signal.SIGTERM, signals.interrupt)
+    print_any_character()
+    _hide_secrets(sys.argv[1:])
     try:
         settings = parse(settings_class, sys.argv[1:])
         *checks, step = functions
@@ -44,15 +51,54 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
             print(_import("pipeline.runs.queries:address_text")(run_id))
     except InputError as error:
         _fail(str(error), status=2)
-    except OSError as error:
-        if error.errno not in NOT_WRITTEN:
-            raise
-        _fail(f"{error}; is the disk full, or a folder not writable?", status=2)
     except TrainingError as error:
         _fail(str(error), status=1)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _fail("interrupted", status=130)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if signals.was_interrupted():  # a library replaced KeyboardInterrupt by its own error
+            _fail("interrupted", status=130)
+        if problem := _explain(error):
+            _fail(problem, status=2)
+        print(secrets.hide(traceback.format_exc()), end="", file=sys.stderr)
+        _fail(f"{type(error).__name__}: {error}", status=1, shown=True)
     raise SystemExit(0)
+
+
+def _explain(error: BaseException) -> str | None:
+    """One line about an error that its user can resolve; None for a mistake in the program."""
+    if isinstance(error, OSError):
+        remedy = "; is the disk full, or a folder not writable?"
+        return reason(error, 300) + (remedy if error.errno in NOT_WRITTEN else "")
+    if isinstance(error, ModuleNotFoundError) or "import backend" in str(error):
+        backend = os.environ.get("KERAS_BACKEND", "the one of keras.json")
+        if error_name(error) in BACKENDS or "import backend" in str(error):
+            return (
+                f"Keras' backend can't be imported ({reason(error)}); KERAS_BACKEND is {backend}, "
+                "expected tensorflow, or jax or torch where they are installed"
+            )
+    explain: Any = _import("pipeline.runs.stores:explain")
+    found: str | None = explain(error)
+    return found
+
+
+def error_name(error: BaseException) -> str | None:
+    """The module that could not be found."""
+    return error.name if isinstance(error, ModuleNotFoundError) else None
+
+
+def _hide_secrets(arguments: Sequence[str]) -> None:
+    """Remember the secrets of addresses on the command line, and mask them in MLflow's params."""
+    addresses = [part for a in arguments for part in (a, a.partition("=")[2]) if "://" in part]
+    for address in addresses:
+        secrets.remember(address)
+    if "@" in os.environ.get("MLFLOW_TRACKING_URI", ""):  # MLflow prints it after each run
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    if PROJECT_RUN in os.environ and any(secrets.masked(a) != a for a in addresses):
+        with contextlib.suppress(Exception):  # a store that can't be used is reported later
+            _import("pipeline.runs.tracking:hide_secrets")(os.environ[PROJECT_RUN])
 
 
 def _import(reference: str) -> Callable[[Any], Any]:
@@ -160,9 +206,11 @@ def _sentence(field: Field) -> str:
     return f"{bounds[0].upper()}{bounds[1:]}. " if bounds else ""
 
 
-def _fail(problem: str, *, status: int) -> NoReturn:
-    print(f"error: {problem}", file=sys.stderr)
+def _fail(problem: str, *, status: int, shown: bool = False) -> NoReturn:
+    if not shown:
+        print(f"error: {one_line(problem)}" if status != 130 else problem, file=sys.stderr)
     if PROJECT_RUN in os.environ:  # the run that `mlflow run` created has not been joined
-        tag_error: Any = _import("pipeline.runs.tracking:tag_error")
-        tag_error(os.environ[PROJECT_RUN], problem)
+        with contextlib.suppress(Exception):  # the store may be what fails
+            tag_error: Any = _import("pipeline.runs.tracking:tag_error")
+            tag_error(os.environ[PROJECT_RUN], problem)
     raise SystemExit(status) from None

@@ -1,4 +1,4 @@
-"""Secrets: users, passwords and query values of addresses, kept out of whatever leaves the program.
+"""Secrets: users, passwords and queries of addresses, kept out of whatever leaves the program.
 
 An address is `scheme://user:password@host/path?name=value`.
 """
@@ -15,29 +15,31 @@ SHORTEST = 4
 """Length from which a secret is looked for outside its address; a shorter one is also a word."""
 SECRET = re.compile("pass|pwd|secret|token|key|user|uid", re.IGNORECASE)
 """Names in a query whose values are hidden also where they stand alone."""
+NAME = re.compile(r"[\w.-]{0,16}")
+"""User names; a longer text, or one with other characters, is a token."""
 _known: set[str] = set()
 _users: set[str] = set()
 
 
 def masked(address: str) -> str:
-    """`address` without its user and password, and with a mask for the values of its query.
+    """`address` without its user and password, and without its query.
 
     All before the last @ counts as user and password, since a password may hold any character.
+    Where that may be the query as well, nothing is shown.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
-    user, _, place = rest.rpartition("@") if not _is_file(scheme) else ("", "", rest)
+    login, _, place = rest.rpartition("@") if not _is_file(scheme) else ("", "", rest)
+    if "?" in login:
+        return f"{scheme}://{MASK}"
     place, question, query = place.partition("?")
-    names = [part.partition("=")[0] for part in query.split("&")]
-    shown = "&".join(f"{name}={MASK}" for name in names) if query else ""
-    return f"{scheme}://{MASK + '@' if user else ''}{place}{question}{shown}"
+    return f"{scheme}://{MASK + '@' if login else ''}{place}{question}{MASK if query else ''}"
 
 
 def without_user(address: str) -> str:
     """`address` as another person can open it: without user, password and query."""
-    shown = masked(address).partition("?")[0]
-    return shown.replace(f"://{MASK}@", "://")
+    return masked(address).partition("?")[0].replace(f"://{MASK}@", "://")
 
 
 def remember(address: str) -> None:
@@ -45,9 +47,10 @@ def remember(address: str) -> None:
     scheme, separator, rest = address.partition("://")
     if not separator or _is_file(scheme):
         return
-    login, _, place = rest.rpartition("@")
-    user, _, password = login.partition(":")
-    query = re.split("[&;]", place.partition("?")[2])
+    user, colon, password = rest.rpartition("@")[0].partition(":")
+    if not colon and not NAME.fullmatch(user):  # a token
+        user, password = "", user
+    query = re.split("[&;]", rest.partition("?")[2])
     query += [part for one in query for part in unquote(one.partition("=")[2]).split(";")]
     named = [part.partition("=") for part in query]
     secret = [value for name, _, value in named if SECRET.search(name)]
@@ -67,9 +70,9 @@ def hide(text: str) -> str:
             remember(value)
         elif name in VARIABLES:
             _known.update(_forms(value))
-    text = ADDRESS.sub(lambda found: masked(found[0]), text)
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, MASK)
+    text = ADDRESS.sub(lambda found: masked(found[0]), text)
     for user in _users:  # a name may also be a word or a folder
         text = re.sub(rf"(?<![\w/.-]){re.escape(user)}(?![\w/.-])", MASK, text)
     return text

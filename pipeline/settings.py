@@ -17,6 +17,8 @@ from pipeline.errors import InputError
 
 LATEST = "latest"
 MAX_SEED = 2**32 - 1
+MOST = 10**9
+"""Highest value of a whole number that has no limit of its own."""
 AnySettings = TypeVar("AnySettings", bound="Settings")
 AnyHyperparameters = TypeVar("AnyHyperparameters", bound="Hyperparameters")
 
@@ -134,6 +136,8 @@ class Settings:
         for field in self.fields().values():
             value = getattr(self, field.name)
             require(field.accepts(value), field.name, value, field.bounds)
+            if isinstance(value, int):
+                require(value <= (field.setting.high or MOST), field.name, value, f"at most {MOST}")
         self.check()
 
     def check(self) -> None:
@@ -394,6 +398,7 @@ class AugmentationSettings(Settings):
         Setting(
             "Mix faces and targets in pairs, by shares from Beta(mixup, mixup); 0 is off.",
             low=0,
+            high=100,
             search=Range(0, 0.6),
         ),
     ] = 0.0
@@ -465,7 +470,9 @@ class RunSettings(Settings):
             "Computation dtype; auto is bfloat16 where the hardware computes in it, else float32."
         ),
     ] = "auto"
-    threads: Annotated[int, Setting("Threads to compute with; 0 takes one a core.", low=0)] = 0
+    threads: Annotated[
+        int, Setting("Threads to compute with; 0 takes one a core.", low=0, high=1024)
+    ] = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ WIDTH = Annotated[
     float,
     Setting("Factor on the network's channels; 1 is the published network.", low=0.05, high=8),
 ]
-WORKERS = Annotated[int, Setting("Trainings at a time; each gets its share of the cores.", low=1)]
+WORKERS = Annotated[
+    int, Setting("Trainings at a time; each gets its share of the cores.", low=1, high=256)
+]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class SearchSettings(Settings):
     timeout: Annotated[
         float,
         Setting(
-            "Seconds for the whole command, the end of the study included; 0 is no limit.", low=0
+            "Seconds for the whole command, the end of the study included; 0 is no limit.",
+            low=0,
         ),
     ] = 0.0
     workers: WORKERS = 2
@@ -71,7 +74,8 @@ class SearchSettings(Settings):
     epochs: Annotated[
         int,
         Setting(
-            "Most epochs of a trial. Those of the report's grid, up to 75, are scaled to it.", low=1
+            "Most epochs of a trial. Those of the report's grid, up to 75, are scaled to it.",
+            low=1,
         ),
     ] = 20
     max_train_faces: MAX_TRAIN_FACES = 0
@@ -143,16 +147,22 @@ class SearchSettings(Settings):
         ),
     ] = "none"
     max_parameters: Annotated[
-        int, Setting("Most parameters of a network that is tried; 0 is no limit.", low=0)
+        int,
+        Setting("Most parameters of a network that is tried; 0 is no limit.", low=0),
     ] = 0
     max_multiply_adds: Annotated[
         int,
-        Setting("Most multiply-adds a face of a network that is tried; 0 is no limit.", low=0),
+        Setting(
+            "Most multiply-adds a face of a network that is tried; 0 is no limit.",
+            low=0,
+            high=10**15,
+        ),
     ] = 0
     stop_after: Annotated[
         int,
         Setting(
-            "Trials without a better best after which no further one begins; 0 is no limit.", low=0
+            "Trials without a better best after which no further one begins; 0 is no limit.",
+            low=0,
         ),
     ] = 0
     target: Annotated[
@@ -169,6 +179,7 @@ class SearchSettings(Settings):
             "Seeds on which the best settings are trained again: six on the first, the best three "
             "of them on the second, the best two on the others.",
             low=1,
+            high=100,
         ),
     ] = 3
 
@@ -179,6 +190,9 @@ class SearchSettings(Settings):
         spaces = f"{', '.join(SPACES)}, a .yaml file or package.module:function"
         is_space = self.space in SPACES or self.space.endswith((".yaml", ".yml"))
         require(is_space or is_reference(self.space), "space", self.space, spaces)
+        last = MAX_SEED - self.confirm
+        expected = f"at most {last}, since {self.confirm} fresh seeds follow it"
+        require(self.seed <= last, "seed", self.seed, expected)
         if self.warm_start is not None:
             other = "another study than the one that runs"
             require(self.warm_start != self.study, "warm_start", self.warm_start, other)

@@ -92,11 +92,11 @@ def test_an_interrupted_group_is_continued_by_the_same_command(data: str, start:
     child.wait_for("seed 1")
     child.send(signal.SIGINT)
     assert child.end() == 130
-    [stopped] = queries.search("tags.step = 'group'")
+    [stopped] = queries.search("tags.step = 'train_seeds'")
     assert stopped.info.status == "KILLED"
     again = start("pipeline.train", **command)
     assert again.end() == 0, again.stderr
-    [run] = queries.search("tags.step = 'group'")
+    [run] = queries.search("tags.step = 'train_seeds'")
     assert (run.info.run_id, run.info.status) == (stopped.info.run_id, "FINISHED")
     assert [m.data.params["seed"] for m in queries.members(run.info.run_id)] == ["0", "1"]
     finished = queries.search("tags.step = 'train' and attributes.status = 'FINISHED'")

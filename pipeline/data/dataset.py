@@ -155,13 +155,25 @@ def load(folder: Path) -> Dataset:
     check(images, labels, split, str(folder), range(len(SPLITS)))
     if not isinstance(about, dict) or about.get("digest") != digest(images, labels, split):
         raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
-    counts = count_classes(labels, split, dict(enumerate(SPLITS)))
-    kept = {"source": str, "source_counts": dict, "copies": dict}
-    if about.get("counts") != counts or not all(
-        isinstance(about.get(name), kind) for name, kind in kept.items()
-    ):
+    if not _describes(about, split):
         raise InputError(f"{folder}: dataset.json does not describe the arrays; ingest again")
     return Dataset(images, labels, split, about)
+
+
+def _describes(about: dict[str, Any], split: Bytes) -> bool:
+    """Whether dataset.json has all that is read from it, and the sizes of the splits."""
+    kinds = {"source": str, "source_counts": dict, "copies": dict, "counts": dict}
+    if not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
+        return False
+    counts = {n: c for n, c in about["counts"].items() if isinstance(c, list)}
+    numbers = [n for count in counts.values() for n in count]
+    return (
+        [*counts] == list(SPLITS)
+        and all(type(n) is int for n in numbers)
+        and all(len(count) == len(CLASSES) for count in counts.values())
+        and [sum(count) for count in counts.values()]
+        == np.bincount(split, minlength=len(SPLITS)).tolist()
+    )
 
 
 def count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:

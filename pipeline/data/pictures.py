@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline import paths
 from pipeline.data import SIDE
 from pipeline.data.archives import open_regular, readable
 from pipeline.errors import InputError, reason
@@ -27,7 +28,7 @@ MOST_PIXELS = 50_000_000
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """A picture as (48, 48) grey levels, upright. Raises InputError if it can't be read."""
-    path = Path(path)
+    path = paths.find(str(path))
     with readable(path), open_regular(path) as file:
         data = file.read(LARGEST + 1)
     face = decode(data, path, must_be_one=True)

@@ -1,26 +1,29 @@
 """Addresses of datasets and models: folders, files, run ids and MLflow URIs."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from pipeline.errors import InputError
+from pipeline import paths, secrets
+from pipeline.errors import InputError, reason
 from pipeline.runs.queries import find, get, local_artifacts, members, use_store
 from pipeline.settings import LATEST, EvaluateSettings
 
 DOWNLOADS = Path("~/.cache/emotion-search/datasets")
+LONGEST_ID = 100
 
 
 def dataset_folder(address: str) -> Path:
     """Folder of the dataset at `address`, a folder or an ingest run's id. Raises InputError."""
-    if Path(address).is_dir():
-        return Path(address)
-    if "/" in address or "." in address:
-        raise InputError(f"{address}: no such dataset folder")
+    folder = paths.find(address)
+    if paths.exists(folder) and folder.is_dir():
+        return folder
+    if "/" in address or "." in address or len(address) > LONGEST_ID:
+        where = paths.searched(address)
+        raise InputError(f"{address}: no such dataset folder{where and ' in '}{where}")
     run = find(address, "ingest")
     if local := local_artifacts(run.info.run_id):
         return local / "dataset"
@@ -29,8 +32,12 @@ def dataset_folder(address: str) -> Path:
 
 def _download(ingest_run: str) -> Path:
     """Local copy of a server's dataset, downloaded once for all processes of this user."""
-    target = DOWNLOADS.expanduser() / ingest_run
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target = DOWNLOADS.expanduser() / ingest_run
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # no home folder, or none that can be written
+        target = Path(gettempdir()) / "emotion-search" / ingest_run
+        target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.exists():
             # The rename makes the download atomic.
@@ -43,12 +50,13 @@ def _download(ingest_run: str) -> Path:
 
 def dataset_uri(address: str) -> str:
     """Location of the dataset at `address`: a folder, an artifact URI, or a page of a server."""
-    if Path(address).is_dir():
-        return str(Path(address).resolve())
+    folder = paths.find(address)
+    if paths.exists(folder) and folder.is_dir():
+        return str(folder.resolve())
     info = MlflowClient().get_run(address).info
     if info.artifact_uri.startswith("mlflow-artifacts:"):  # not a dataset source of MLflow
         page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
-        return f"{mlflow.get_tracking_uri()}/{page}"
+        return f"{secrets.without_user(mlflow.get_tracking_uri())}/{page}"
     return f"{info.artifact_uri.removeprefix('file://')}/dataset"
 
 
@@ -64,19 +72,25 @@ def model_file(address: str) -> tuple[Path, str | None]:
     runs:/ID/model, models:/NAME@ALIAS, …. Raises InputError if there is no such model.
     """
     if address.endswith(".keras"):
-        if not Path(address).is_file():
-            raise InputError(f"{address}: no such file")
-        return Path(address), None
+        file = paths.find(address)
+        if not paths.exists(file) or not file.is_file():
+            where = paths.searched(address)
+            raise InputError(f"{address}: no such file{where and ' in '}{where}")
+        return file, None
+    if address.endswith((".h5", ".hdf5", ".pb", ".onnx", ".pt", ".weights")):
+        raise InputError(f'{address}: expected a .keras file; save it by model.save("x.keras")')
     if ":/" not in address:
         address = f"runs:/{find(address, 'train').info.run_id}/model"
     use_store()
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
         run_id = mlflow.models.get_model_info(str(folder)).run_id
-    except (MlflowException, OSError) as error:
+    except ModuleNotFoundError as error:
         raise InputError(
-            f"{address}: no such model ({' '.join(str(error).split())[:150]})"
+            f"{address}: no such model here; its kind of store needs the package {error.name}"
         ) from None
+    except Exception as error:  # of MLflow, and of the library of each kind of store
+        raise InputError(f"{address}: no such model ({reason(error, 150)})") from None
     files = list(folder.rglob("*.keras"))
     if not files:
         raise InputError(f"{address}: this model holds no .keras file")
@@ -90,7 +104,7 @@ def trainings(address: str) -> list[str]:
     """
     if address == LATEST or ":/" in address or address.endswith(".keras"):
         return [address]
-    run = get(address, "train", "group")
+    run = get(address, "train", "train_seeds")
     if run.data.tags["step"] == "train":
         return [address]
     if run.info.status != "FINISHED":

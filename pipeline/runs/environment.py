@@ -2,12 +2,16 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from functools import cache
 from importlib import metadata
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import note
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILE, CHANGES = "environment.json", "changes.diff"
@@ -57,6 +61,8 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def _commit() -> dict[str, str | bool]:
+    if shutil.which("git") is None and parent_process() is None:
+        note("git is not installed: runs do not record the commit")
     top = git("rev-parse", "--show-toplevel")
     commit = git("rev-parse", "HEAD")
     status = git("status", "--porcelain", "--untracked-files=no")

@@ -16,7 +16,6 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import Schema, TensorSpec
 
 from pipeline.data import CLASSES, SIDE
-from pipeline.runs import served_network
 
 
 def log(
@@ -56,7 +55,7 @@ class _Flavor:
         # inputs in the signature the faces come to `served_network` as they are.
         mlflow_model.signature = ModelSignature(None, outputs)
         keras_flavor = mlflow_model.flavors["keras"]
-        code = Path(served_network.__file__)
+        code = Path(__file__).with_name("served_network.py")  # importing it would import Keras
         (Path(path) / "code").mkdir()
         shutil.copy(code, Path(path) / "code")
         mlflow.pyfunc.add_to_model(

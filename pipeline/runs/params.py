@@ -1,11 +1,11 @@
 """Run params: conversion of MLflow's text to settings, and comparison with settings."""
 
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pipeline import secrets
 from pipeline.settings import Hyperparameters, Settings
 
 FORMER_NAMES = {
@@ -65,5 +65,5 @@ def _unquoted(recorded: str) -> str:
 
 
 def without_password(address: str) -> str:
-    """A database URL with its password masked."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
+    """An address without its user, password and the values of its query."""
+    return secrets.masked(address)

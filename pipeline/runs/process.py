@@ -1,9 +1,13 @@
-"""Process identity: host, id and start time, and whether that process is still alive."""
+"""Process identity: host, id and start, and whether that process is still alive."""
 
 import os
 import socket
+from functools import cache
+from pathlib import Path
 
 import psutil
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def this_process() -> str:
@@ -25,8 +29,26 @@ def _is_here(process: str) -> bool:
 
 
 def name_of(pid: int) -> str:
-    """Unique name of a process, host:pid:start time. Raises psutil.NoSuchProcess."""
-    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.0f}"
+    """Unique name of a process, host:pid:start. Raises psutil.NoSuchProcess.
+
+    On Linux the start is counted from the boot, so that setting the clock does not change it.
+    """
+    return f"{socket.gethostname()}:{pid}:{_start(pid)}"
+
+
+def _start(pid: int) -> str:
+    if not BOOT_ID.exists():
+        return f"{psutil.Process(pid).create_time():.0f}"
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    return f"{_boot()}-{after_name.split()[19]}"  # clock ticks from the boot to its start
+
+
+@cache
+def _boot() -> str:
+    return BOOT_ID.read_text()[:8]
 
 
 def _is_alive(process: str) -> bool:
@@ -35,7 +57,32 @@ def _is_alive(process: str) -> bool:
         found = psutil.Process(int(pid))
         if found.status() == psutil.STATUS_ZOMBIE:  # ended, but not yet reaped by its parent
             return False
-        # psutil computes the start time from the system clock, which may have been adjusted.
+        if "-" in started:
+            return _start(int(pid)) == started
+        # Of earlier versions, by the clock, which may have been adjusted.
         return abs(found.create_time() - float(started)) < 5
     except psutil.NoSuchProcess:
         return False
+
+
+def works_for(run_id: str, variable: str, begun: float) -> bool:
+    """Whether a process of this host works for a run that `mlflow run` made.
+
+    It has the run's id in the environment `variable`, or it is a `mlflow run` from before `begun`
+    (seconds since 1970) that has started nothing yet.
+    """
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(variable) == run_id:
+                return True
+            words = process.cmdline()
+            is_mlflow = "run" in words and any(Path(word).stem == "mlflow" for word in words)
+            if is_mlflow and process.create_time() < begun + 5 and not _has_run(process, variable):
+                return True
+        except (psutil.Error, OSError):
+            continue
+    return False
+
+
+def _has_run(process: psutil.Process, variable: str) -> bool:
+    return any(variable in child.environ() for child in process.children(recursive=True))

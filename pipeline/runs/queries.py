@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 from pipeline.percent import interval, percent
-from pipeline.runs import experiment
+from pipeline.runs import experiment, stores
 from pipeline.runs.metric_names import present, with_present_names
 from pipeline.runs.params import has_settings, is_value
 from pipeline.settings import LATEST, Hyperparameters, TrainSettings
@@ -21,14 +21,16 @@ CHECKPOINTS = Path("checkpoints")
 
 
 def use_store() -> None:
-    """Create the store's tables if they do not exist.
+    """Create the store's tables if they do not exist. Raises InputError if it can't be used.
 
     MLflow 3.17 fails if several processes create the tables of a new database at the same time,
     therefore the file lock.
     """
     uri = mlflow.get_tracking_uri()
-    if uri.startswith("sqlite:///"):
-        with FileLock(uri.removeprefix("sqlite:///") + ".lock"):
+    stores.require_usable(uri)
+    if file := stores.sqlite_file(uri):
+        with FileLock(f"{file}.lock"):
+            stores.follow_moved_folder(file.absolute())
             MlflowClient().search_experiments(max_results=1)
 
 
@@ -100,13 +102,13 @@ def children(parent: str, step: str) -> list[Run]:
 
 
 def is_group(run_id: str) -> bool:
-    return MlflowClient().get_run(run_id).data.tags.get("step") == "group"
+    return MlflowClient().get_run(run_id).data.tags.get("step") == "train_seeds"
 
 
 def unfinished_group(settings: TrainSettings, digest: str) -> str | None:
     """Id of the newest stopped group with these settings on the dataset with this digest."""
     query = (
-        "tags.step = 'group' and attributes.status != 'FINISHED'"
+        "tags.step = 'train_seeds' and attributes.status != 'FINISHED'"
         f" and attributes.status != 'RUNNING' and tags.dataset_digest = '{digest}'"
     )
     for run in search(query):
@@ -174,7 +176,8 @@ def logged_model(train_run: str) -> str | None:
 def model_text(model_id: str, name: str) -> str | None:
     """Text of a file beside a logged model; None if it is not there."""
     try:
-        return mlflow.artifacts.load_text(f"models:/{model_id}/{name}")
+        folder = MlflowClient().get_logged_model(model_id).artifact_location
+        return str(mlflow.artifacts.load_text(f"{folder}/{name}"))
     except (MlflowException, OSError):  # of an earlier version, or deleted
         return None
 
@@ -243,5 +246,6 @@ def search(query: str, max_results: int = 1000) -> Sequence[Run]:
 
 def unreachable(error: MlflowException) -> InputError:
     """InputError for a store that can't be reached or written to."""
-    reason = " ".join(str(error).split())[:150]
-    return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason})")
+    if known := stores.remedy(error):
+        return InputError(f"{mlflow.get_tracking_uri()}: {reason(error)}; {known}")
+    return InputError(f"{mlflow.get_tracking_uri()} does not answer ({reason(error, 150)})")

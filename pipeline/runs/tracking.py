@@ -25,7 +25,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.data.dataset import Dataset
-from pipeline.errors import InputError, Pruned
+from pipeline.errors import InputError, Pruned, note, one_line
 from pipeline.runs import (
     addresses,
     environment,
@@ -35,11 +35,13 @@ from pipeline.runs import (
     process,
     queries,
     signals,
+    stores,
 )
 from pipeline.runs.metric_names import rounded
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
 
+A_DAY = 24 * 3600
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 """Names that MLflow gives to runs without one, such as adaptable-conch-243."""
 LONGEST_NOTE = 7_900
@@ -199,6 +201,7 @@ def record(
             run_name=None if joined or run_id else name or step,
             nested=parent is not None,
             parent_run_id=parent.id if parent else None,
+            tags={"process": process.this_process()} if not (joined or run_id) else None,
             log_system_metrics=step in TRAININGS,
         )
         run = Run(active.info.run_id)
@@ -233,8 +236,20 @@ def record(
 def end_dead_runs() -> None:
     """End the RUNNING runs whose processes, all of this host, are gone."""
     for run in queries.search("attributes.status = 'RUNNING'"):
-        if all(process.is_gone(name) for name in _processes(run)):
+        if all(process.is_gone(name) for name in _processes(run)) or _is_abandoned(run):
             end_if_running(run.info.run_id, "FAILED", "its process was killed")
+
+
+def _is_abandoned(run: mlflow.entities.Run) -> bool:
+    """Whether a run that `mlflow run` made on this machine was left by it before our part began."""
+    tags = run.data.tags
+    is_of_mlflow_run = "mlflow.project.entryPoint" in tags and "process" not in tags
+    if not is_of_mlflow_run or run.info.run_id == os.environ.get(PROJECT_RUN):
+        return False
+    begun = (run.info.start_time or 0) / 1000
+    if stores.sqlite_file(mlflow.get_tracking_uri()) is None:  # it may be of another machine
+        return time.time() - begun > A_DAY
+    return not process.works_for(run.info.run_id, PROJECT_RUN, begun)
 
 
 def end_if_running(run_id: str, status: str, error: str) -> None:
@@ -245,7 +260,22 @@ def end_if_running(run_id: str, status: str, error: str) -> None:
 
 
 def tag_error(run_id: str, error: str) -> None:
-    MlflowClient().set_tag(run_id, "error", error[:500])
+    MlflowClient().set_tag(run_id, "error", one_line(error)[:500])
+
+
+def hide_secrets(run_id: str) -> None:
+    """Mask the addresses among the params that `mlflow run` has recorded as they were typed."""
+    recorded = MlflowClient().get_run(run_id).data.params
+    hidden = {name: params.without_password(value) for name, value in recorded.items()}
+    changed = {name: value for name, value in hidden.items() if value != recorded[name]}
+    file = stores.sqlite_file(mlflow.get_tracking_uri())
+    if changed and file:
+        stores.hide_params(file, changed, run_id)
+    elif changed:
+        note(
+            f"MLflow's server has the secrets of {', '.join(changed)} on record, as they were "
+            f"typed; delete the run for good: `mlflow runs delete --run-id {run_id}`, `mlflow gc`"
+        )
 
 
 def discard_project_run(run_id: str | None) -> None:
@@ -272,7 +302,10 @@ def _log_settings(run_id: str, settings: Settings) -> None:
     MLflow can't change a param. Raises InputError if a logged one differs from the setting in use.
     """
     recorded = MlflowClient().get_run(run_id).data.params
-    used = asdict(settings)
+    used = {
+        name: params.without_password(value) if isinstance(value, str) else value
+        for name, value in asdict(settings).items()
+    }
     if recorded.get("data") == LATEST:  # the address is in the tag `dataset`
         used["data"] = LATEST
     if wrong := {
@@ -283,11 +316,7 @@ def _log_settings(run_id: str, settings: Settings) -> None:
         options = " ".join(f"-P {name}={value}" for name, value in wrong.items())
         logged = ", ".join(f"{name}={recorded[name]}" for name in wrong)
         raise InputError(f"give {options} too: `mlflow run` has recorded {logged}")
-    missing = [
-        Param(name, params.without_password(str(value)))
-        for name, value in used.items()
-        if name not in recorded
-    ]
+    missing = [Param(name, str(value)) for name, value in used.items() if name not in recorded]
     MlflowClient().log_batch(run_id, params=missing)
 
 

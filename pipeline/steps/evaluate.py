@@ -44,7 +44,7 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         earlier = queries.evaluations(digest)
         run.use_dataset(faces, address, context=settings.split)
         run.tag(trained_by=trained_by or "unknown", learnt_all_known=all_known)
-        run.tag(faces_digest=digest, earlier_looks=earlier)
+        run.tag(faces_digest=digest, earlier_evaluations=earlier)
         result = metrics.compute(labels, files.predict(model, images))
         figures = metrics.metrics(result, settings.split)
         unseen_result = metrics.subset(result, unseen)
@@ -100,12 +100,14 @@ def evaluation_note(
     `unseen` are the metrics without copies of training images, and `earlier` the number of
     evaluations of the same images before.
     """
-    alone = ""
+    alone = "Each of them is a copy of a training image."
     if unseen:
         alone = (
             f"Without copies of training images: {percent(unseen.accuracy)} "
             f"({len(unseen.labels):,} images)."
         )
+        if len(unseen.labels) == len(result.labels):
+            alone = "None of them is a copy of a training image."
     present = [name for name in CLASSES if result.by_class[name]["support"]]
     weakest = min(present, key=lambda name: result.by_class[name]["recall"])
     recall = percent(result.by_class[weakest]["recall"])

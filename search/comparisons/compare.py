@@ -48,7 +48,7 @@ def _note(text: str, settings: CompareSettings) -> str:
 
 
 def _candidate(run_id: str, ids: list[str]) -> Candidate:
-    given = queries.get(run_id, "evaluate", "train", "group", "evaluate_group")
+    given = queries.get(run_id, "evaluate", "train", "train_seeds", "evaluate_seeds")
     runs = [_evaluation(run) for run in _members(given)]
     trained = [run.data.tags["trained_by"] for run in runs]
     known = [run_id for run_id in trained if run_id != "unknown"]
@@ -86,9 +86,9 @@ def _members(run: Run) -> list[Run]:
     if run.info.status != "FINISHED":
         raise InputError(f"run {run.info.run_id} has not finished (it is {run.info.status})")
     match run.data.tags["step"]:
-        case "group":
+        case "train_seeds":
             return queries.members(run.info.run_id)
-        case "evaluate_group":
+        case "evaluate_seeds":
             return queries.children(run.info.run_id, "evaluate")
     return [run]
 

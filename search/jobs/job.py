@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from mlflow.exceptions import MlflowException
 
 from pipeline import registry
-from pipeline.errors import InputError, Pruned, TrainingError
+from pipeline.errors import InputError, Pruned, TrainingError, print_any_character, reason
 from pipeline.runs import signals
 
 Item = TypeVar("Item")
@@ -182,6 +182,7 @@ def _work(
     # The fork server has the environment of its first job.
     os.environ.clear()
     os.environ.update(environment)
+    print_any_character()
     # Ctrl-C reaches all processes of a terminal; only the parent forwards it, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signals.interrupt)
@@ -200,12 +201,12 @@ def _work(
     try:
         function = registry.load(task, {}, "task") if isinstance(task, str) else task
         outcome = Outcome("returned", function(send, *arguments))
-    except Pruned as reason:
-        outcome = Outcome("pruned", text=str(reason))
+    except Pruned as pruned:
+        outcome = Outcome("pruned", text=str(pruned))
     except KeyboardInterrupt:
         outcome = Outcome("interrupted", text="interrupted")
     except (InputError, OSError, MlflowException) as error:
-        outcome = Outcome("refused", text=" ".join(str(error).split())[:300])
+        outcome = Outcome("refused", text=reason(error, 300))
     except TrainingError as error:
         outcome = Outcome("failed", text=str(error))
     except Exception as error:

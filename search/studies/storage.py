@@ -16,8 +16,8 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import InputError
-from pipeline.runs import params, process, tracking
+from pipeline.errors import InputError, reason
+from pipeline.runs import params, process, stores, tracking
 
 HEARTBEAT = 10
 """Seconds between two heartbeats of a running trial."""
@@ -40,8 +40,8 @@ def lock(url: str, purpose: str = "") -> FileLock:
     Optuna 5.0 fails if two processes create a database at the same time. The lock file is beside an
     sqlite file, where all its users find it, or for a server in this host's temporary folder.
     """
-    if url.startswith(SQLITE):
-        return FileLock(f"{url.removeprefix(SQLITE)}{purpose}.lock")
+    if file := stores.sqlite_file(url):
+        return FileLock(f"{file}{purpose}.lock")
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"emotion-search-{name}{purpose}.lock")
 
@@ -66,8 +66,8 @@ def open_storage(url: str) -> RDBStorage:
 
 def unreachable(url: str, error: Exception) -> InputError:
     """InputError for a database that can't be opened, or is lost later."""
-    reason = " ".join(str(error.__cause__ or error).split())[:150]
-    return InputError(f"storage={params.without_password(url)}: can't be used ({reason})")
+    why = reason(error.__cause__ or error, 150)
+    return InputError(f"storage={params.without_password(url)}: can't be used ({why})")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.errors import InputError
-from pipeline.runs import addresses, params, process, queries, tracking
+from pipeline.runs import addresses, params, process, queries, stores, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
@@ -36,6 +36,7 @@ def search(settings: SearchSettings) -> str:
     """Run a study, or continue it, to its end; returns the id of its run."""
     deadline = Deadline(settings.timeout)
     queries.use_store()
+    stores.require_database(settings.storage, "storage=")
     start = starting_values(settings)
     Plan(settings, settings.data, start).first_points()  # raises for a space that can't be used
     with ExitStack() as opening:
@@ -47,6 +48,7 @@ def search(settings: SearchSettings) -> str:
             queries.get(known, "study")
         tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
+            parent.tag(study=settings.study)
             plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()
@@ -74,6 +76,7 @@ def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
         direction="minimize" if settings.objective == "loss" else "maximize",
         load_if_exists=True,
     )
+    require_ours(study, settings)
     begun = study.user_attrs.get("settings", {})
     for name in KEPT:
         if name in begun and begun[name] != getattr(settings, name):
@@ -82,6 +85,23 @@ def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
                 f"{name}={begun[name]}; give that, or another study="
             )
     return study
+
+
+def require_ours(study: optuna.Study, settings: SearchSettings) -> None:
+    """Raise InputError for a study of another program, or one that is searched the other way."""
+    begun = study.user_attrs.get("settings", {})
+    if "settings" not in study.user_attrs and study.get_trials(deepcopy=False):
+        raise InputError(
+            f"study={settings.study}: {settings.storage} has a study of this name that another "
+            "program made; give another study="
+        )
+    expected = "minimize" if settings.objective == "loss" else "maximize"
+    found = [direction.name.lower() for direction in study.directions]
+    if found != [expected] and begun.get("objective", settings.objective) == settings.objective:
+        raise InputError(
+            f"study={settings.study}: {settings.storage} has a study of this name that is to "
+            f"{' and '.join(found)}, not to {expected}; give another study="
+        )
 
 
 def earlier_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study | None:
