@@ -1,6 +1,7 @@
 """Trained networks: loading .keras files, predicting, copying weights."""
 
 import math
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -124,7 +125,16 @@ def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32
 def summary(model: keras.Model) -> str:
     """Keras' layer table with output shapes and parameter counts, as text."""
     lines: list[str] = []
-    model.summary(line_length=100, print_fn=lines.append, expand_nested=True)
+    width = os.environ.get("COLUMNS")
+    # Rich cuts the table off at the terminal's width, which is 80 where there is no terminal.
+    os.environ["COLUMNS"] = "120"
+    try:
+        model.summary(line_length=100, print_fn=lines.append, expand_nested=True)
+    finally:
+        if width is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = width
     return "\n".join(lines) + "\n"
 
 
