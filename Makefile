@@ -40,7 +40,7 @@ define NEXT
 
 What next:
   source $(BIN)/activate
-  mlflow ui                              the runs: http://127.0.0.1:5000, under Model training
+  make ui                                the runs in a browser (docs/mlflow.md)
   mlflow run . -e train -P lr=0.0002     the report's network on the same faces, some minutes
   mlflow run . -e ingest -P source=...   your own faces (docs/data.md)
 endef
@@ -49,7 +49,7 @@ export NEXT
 PORT ?= 5000
 .PHONY: ui
 ui: $(VENV)/installed ## Show the runs in a browser, from this computer alone
-	@echo "the runs are at http://127.0.0.1:$(PORT), under Model training; Ctrl-C ends this"
+	@echo "the runs are at $$($(BIN)/python -m pipeline.runs.experiment $(PORT)); Ctrl-C ends this"
 	@PYTHONWARNINGS=ignore $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 --uvicorn-opts "--log-level warning"
 
 .PHONY: test

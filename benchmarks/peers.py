@@ -4,13 +4,15 @@ Each is called with a benchmark, a start, a seed and what it may spend, and goes
 spent. It begins with the start, by the package's own means where it has some.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from benchmarks.recorded import Recorded
@@ -25,17 +27,29 @@ class BudgetSpent(Exception):  # noqa: N818  # it is the regular end of a study
 
 
 class Spent:
-    """Epochs that a study has trained, and its best value after each."""
+    """What a study has trained, and the value of its best setting after each epoch."""
 
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
+    def __init__(self, benchmark: Recorded, seed: int, trainings: int) -> None:
+        self.benchmark, self.seed = benchmark, seed
+        self.budget = trainings * benchmark.epochs
         self.best: list[float] = []
+        """The value that the search sees; the true value of the setting where it sees another."""
+        self._highest = -np.inf
 
-    def epoch(self, value: float) -> None:
-        """Count an epoch. Raises BudgetSpent after the last."""
-        self.best.append(max(value, self.best[-1] if self.best else -np.inf))
-        if len(self.best) >= self.budget:
-            raise BudgetSpent
+    def train(self, params: Point, epochs: int | None = None) -> Iterator[float]:
+        """What the search sees after each of a setting's first epochs, all of them by default.
+
+        Raises BudgetSpent when the study has trained its last.
+        """
+        benchmark = self.benchmark
+        true = None if benchmark.noise is None else benchmark.value(params)
+        for value in benchmark.curve(params, self.seed)[:epochs].tolist():
+            better = value > self._highest
+            self._highest = max(value, self._highest)
+            self.best.append((value if true is None else true) if better else self.best[-1])
+            if len(self.best) >= self.budget:
+                raise BudgetSpent
+            yield value
 
 
 class Method(Protocol):
@@ -48,14 +62,6 @@ def missing(method: str) -> str:
     if package is None or find_spec(package):
         return ""
     return f"{method}: needs the package {package}; pip install -e .[peers]"
-
-
-def train(benchmark: Recorded, params: Point, spent: Spent, epochs: int | None = None) -> float:
-    """The best value of a setting's first epochs, all of them by default."""
-    curve = benchmark.curve(params)[:epochs]
-    for value in curve:
-        spent.epoch(value)
-    return float(curve.max())
 
 
 def gp_sampler(seed: int) -> BaseSampler:
@@ -83,17 +89,17 @@ def smac(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> None:
             scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False
         )
         first = TrialInfo(Configuration(space, dict(start)), seed=0)
-        optimizer.tell(first, TrialValue(-train(benchmark, start, spent)))
+        optimizer.tell(first, TrialValue(-max(spent.train(start))))
         while True:
             info = optimizer.ask()
-            optimizer.tell(info, TrialValue(-train(benchmark, dict(info.config), spent)))
+            optimizer.tell(info, TrialValue(-max(spent.train(dict(info.config)))))
 
 
 def dehb(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> None:
     """DEHB with a ninth, a third and all of the epochs; it can't be told of the start."""
     from dehb import DEHB
 
-    train(benchmark, start, spent)
+    max(spent.train(start))
     with TemporaryDirectory() as folder:
         optimizer = DEHB(
             cs=configuration_space(benchmark, seed),
@@ -107,7 +113,7 @@ def dehb(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> None:
         while True:
             job = optimizer.ask()
             epochs = max(1, round(job["fidelity"]))
-            reached = train(benchmark, dict(job["config"]), spent, epochs)
+            reached = max(spent.train(dict(job["config"]), epochs))
             optimizer.tell(job, {"fitness": -reached, "cost": float(epochs)})
 
 
@@ -121,8 +127,15 @@ def keras_tuner(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> N
 
     values = kt.HyperParameters()
     for name, bounds in benchmark.space.items():
-        sampling = "log" if bounds.log else "linear"
-        values.Float(name, bounds.low, bounds.high, sampling=sampling)
+        other, value = benchmark.when.get(name, (None, None))
+        with values.conditional_scope(other, value) if other else nullcontext():
+            match bounds:
+                case CategoricalDistribution():
+                    values.Choice(name, list(bounds.choices))
+                case IntDistribution():
+                    values.Int(name, bounds.low, bounds.high, sampling=_sampling(bounds))
+                case FloatDistribution():
+                    values.Float(name, bounds.low, bounds.high, sampling=_sampling(bounds))
     oracle = kt.oracles.BayesianOptimizationOracle(
         kt.Objective("value", "max"),
         max_trials=10 * spent.budget,
@@ -137,17 +150,29 @@ def keras_tuner(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> N
             trial = oracle.create_trial("tuner")
             if not oracle.end_order:
                 trial.hyperparameters.values = dict(start)
-            reached = train(benchmark, trial.hyperparameters.values, spent)
+            reached = max(spent.train(trial.hyperparameters.values))
             oracle.update_trial(trial.trial_id, {"value": reached})
             trial.status = "COMPLETED"
             oracle.end_trial(trial)
 
 
+def _sampling(bounds: IntDistribution | FloatDistribution) -> str:
+    return "log" if bounds.log else "linear"
+
+
 def configuration_space(benchmark: Recorded, seed: int) -> Any:
     """The space in the words of ConfigSpace, which SMAC and DEHB share."""
-    from ConfigSpace import ConfigurationSpace, Float
+    from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
 
     space = ConfigurationSpace(seed=seed)
     for name, bounds in benchmark.space.items():
-        space.add(Float(name, (bounds.low, bounds.high), log=bounds.log))
+        match bounds:
+            case CategoricalDistribution():
+                space.add(Categorical(name, bounds.choices))
+            case IntDistribution():
+                space.add(Integer(name, (bounds.low, bounds.high), log=bounds.log))
+            case FloatDistribution():
+                space.add(Float(name, (bounds.low, bounds.high), log=bounds.log))
+    for name, (other, value) in benchmark.when.items():
+        space.add(EqualsCondition(space[name], space[other], value))
     return space

@@ -102,22 +102,29 @@ def main(startup: Startup) -> None:
 
     data = str(addresses.dataset_folder(startup.data).resolve())
     command = [sys.executable, "-m", __spec__.name, "--data", data, "--steps"]
-    rows: dict[str, list[float]] = {"mlflow run itself": []}
+    starts: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as store:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store}/mlflow.db"
         queries.use_store()  # creates the tables, which are not part of a start
         for _ in range(startup.n):
-            rows["mlflow run itself"].append(mlflow_run(data))
+            seconds = mlflow_run(data)
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            for name, seconds in json.loads(done.stdout.splitlines()[-1]).items():
-                rows.setdefault(name, []).append(seconds)
-    table = Table("step", "seconds (min-max)", title="mlflow run . -e train, to the first batch")
+            steps = json.loads(done.stdout.splitlines()[-1])
+            starts.append({"mlflow run itself": seconds} | steps)
+    show(starts)
+
+
+def show(starts: list[dict[str, float]]) -> None:
+    """Print the median of each step's seconds."""
+    title = "mlflow run . -e train, to the first batch"
+    table = Table("step", "seconds (min-max)", title=title)
+    rows = {name: [one[name] for one in starts] for name in starts[0]}
     for name, values in rows.items():
         table.add_row(
             name, f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
         )
     table.add_row("all", f"{sum(map(statistics.median, rows.values())):.1f}")
-    Console().print(table, f"n={startup.n}, {processor()}")
+    Console().print(table, f"n={len(starts)}, {processor()}")
 
 
 if __name__ == "__main__":

@@ -645,6 +645,14 @@ class PredictSettings(Settings):
     ] = "sample"
 
 
+@dataclass(frozen=True)
+class ReportSettings(Settings):
+    """Write the exhibits of the published report, and what goes beyond it, from the record."""
+
+    data: DATA = LATEST
+    file: Annotated[str, Setting("File to write; the run keeps a copy.")] = "report.html"
+
+
 def markdown(*classes: type[Settings]) -> str:
     """Content of docs/settings.md: a section for each class, a table row for each setting."""
     parts = []

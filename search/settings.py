@@ -252,6 +252,7 @@ ALL = (
     SearchSettings,
     GridSettings,
     CompareSettings,
+    settings.ReportSettings,
 )
 
 if __name__ == "__main__":

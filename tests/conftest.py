@@ -35,6 +35,20 @@ job.PRELOADED += commands.PRELOADED
 set_forkserver_preload(job.PRELOADED)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow tests first in the part of each process, so that none is left for the end."""
+    if (processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) == 1:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    part = -(-len(fast) // processes)
+    items[:] = [
+        item
+        for number in range(processes)
+        for item in slow[number::processes] + fast[number * part : (number + 1) * part]
+    ]
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for what is made once for all tests, whichever process runs them; see `once`."""

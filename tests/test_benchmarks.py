@@ -5,11 +5,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import ablation, ingest, record_curves, startup, step, time_to_accuracy, training
+from benchmarks import (
+    ablation,
+    ingest,
+    mlflow_cost,
+    record,
+    startup,
+    step,
+    time_to_accuracy,
+    training,
+)
+from pipeline.data import VALIDATION
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
 from pipeline.settings import TrainSettings
 from tests.tiny import TINY
 
@@ -35,23 +46,48 @@ def test_ingest(csv: str, capsys: Printed) -> None:
     assert "ours" in capsys.readouterr().out
 
 
-def test_record_curves(data: str, store: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(record_curves, "FILE", store / "curves.csv")
-    monkeypatch.setattr(record_curves, "EPOCHS", 2)
-    monkeypatch.setattr(record_curves, "BASE", replace(record_curves.BASE, network=TINY, epochs=2))
-    monkeypatch.setattr(record_curves, "LRS", (0.001,))
-    monkeypatch.setattr(record_curves, "BATCH_SIZES", (32, 64))
-    monkeypatch.setattr(record_curves, "OPTIMIZERS", ("adam",))
-    monkeypatch.setattr(record_curves, "subset", lambda full: full)
-    for _ in range(2):  # the second time it has nothing to do
-        record_curves.main(record_curves.Recording(data))
-    curves = pd.read_csv(store / "curves.csv")
-    assert curves["epoch"].tolist() == [1, 2, 1, 2]
-    assert np.isfinite(curves["val_loss"]).all()
+def test_the_true_accuracy_is_that_of_the_validated_weights(dataset: Dataset) -> None:
+    images, labels = dataset.part(VALIDATION)
+    settings = TrainSettings(network=TINY, epochs=3, ema=0.2, recalibrate_bn=True, patience=0)
+    result = record.train(print, settings, record.Judged(dataset, images, labels))
+    assert result["true_accuracy"] == pytest.approx(result["val_accuracy"], abs=1e-4)
+    assert len(result["true_accuracy"]) == 3
 
 
-def test_startup(data: str, capsys: Printed) -> None:
-    startup.main(startup.Startup(data, n=1))
+def test_record(csv: str, store: Path, monkeypatch: Patch, capsys: Printed) -> None:
+    monkeypatch.setattr(record, "FACES", {"train": 40, "seen": 20, "true": 30})
+    monkeypatch.setattr(record, "SPARE", 1.1)
+    monkeypatch.setattr(record, "COPY", 1.01)  # drawn faces are alike
+    monkeypatch.setattr(record, "lower_priority", lambda: None)
+    fix = "width=0.05 epochs=1 batch_size=32"
+    monkeypatch.setattr(record, "STUDY", replace(record.STUDY, width=0.05, epochs=1, fix=fix))
+    recording = record.Recording(store / "out", csv, workers=1, settings=2, repeats=1)
+    record.main(recording)
+    (store / "out" / "0002.json").unlink()
+    capsys.readouterr()
+    record.main(recording)
+    assert "2 of 3 trainings are recorded" in capsys.readouterr().out
+    first, _, again = (json.loads(f.read_text()) for f in sorted((store / "out").glob("0*.json")))
+    assert again["of"] == first["number"]
+    assert again["point"] == first["point"]
+    assert again["val_loss"] != first["val_loss"]
+    with pytest.raises(InputError, match="begun with other seed"):
+        record.main(replace(recording, seed=1))
+
+
+def test_mlflow_cost(data: str, capsys: Printed) -> None:
+    mlflow_cost.main(mlflow_cost.Record(data, epochs=1, network=TINY))
+    said = capsys.readouterr().out
+    assert "experiment and views" in said
+    assert "record of 1 epochs" in said
+
+
+def test_startup(data: str, monkeypatch: Patch, capsys: Printed) -> None:
+    """Its steps are taken in this process, which has the imports."""
+    monkeypatch.setattr(startup, "TrainSettings", partial(TrainSettings, network=TINY))
+    startup.main(startup.Startup(data, steps=True))
+    steps = json.loads(capsys.readouterr().out.splitlines()[-1])
+    startup.show([{"mlflow run itself": startup.mlflow_run(data)} | steps])
     assert "self-test of the device" in capsys.readouterr().out
 
 

@@ -22,7 +22,6 @@ from pipeline.settings import EvaluateSettings, TrainSettings
 from search.comparisons.compare import compare
 from search.settings import CompareSettings
 from search.studies import champion
-from tests.conftest import Command
 from tests.tiny import TINY
 
 FACES = 700
@@ -125,16 +124,13 @@ def test_settings_are_compared_by_their_values_however_they_were_typed(
     assert not re.search("lr=|flip=", said)
 
 
-@pytest.mark.slow
-def test_a_network_that_was_not_evaluated_is_named_in_one_line(
-    store: Path, command: Command
-) -> None:
+def test_a_network_that_was_not_evaluated_is_named_in_one_line(store: Path) -> None:
     tested, untested = record_training(lr=0.001), record_training(lr=0.002)
     record_evaluation(tested, 100)
-    answer = command("search.compare", runs=f"{tested},{untested}")
-    assert answer.returncode == 2
-    assert answer.stderr.strip().splitlines()[-1] == (
-        f"error: run {untested} was not evaluated on test yet; -e evaluate -P run={untested} does"
+    with pytest.raises(InputError) as refused:
+        compare(CompareSettings(f"{tested},{untested}"))
+    assert str(refused.value) == (
+        f"run {untested} was not evaluated on test yet; -e evaluate -P run={untested} does"
     )
 
 

@@ -26,7 +26,7 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
 ) -> None:
     settings = GridSettings(data=data, width=0.05, epochs_scale=0.02, max_train_faces=60, workers=2)
     rows = report_grid.REPORT
-    monkeypatch.setattr(grid_runs, "REPORT", rows[:2])
+    monkeypatch.setattr(grid_runs, "REPORT", rows[:1])
     first = grid_runs.grid(settings)
     assert "adam, 30 epochs, batch 64, lr 0.0001" in capsys.readouterr().out
 
@@ -34,7 +34,7 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
     folder = Path(client.download_artifacts(first, ""))
     assert (folder / "report_vs_measured.png").exists()
     table = pd.read_csv(folder / "report_vs_measured.csv")
-    assert table["report"].tolist() == [0.569, 0.335]
+    assert table["report"].tolist() == [0.569]
     assert table["report_low"][0] < 0.569 < table["report_high"][0]
     assert (table["measured_low"] <= table["measured"]).all()
     assert (table["measured"] <= table["measured_high"]).all()
@@ -43,11 +43,11 @@ def test_the_grid_sets_our_figures_beside_the_reports_and_trains_nothing_twice(
 
     # One more row: only that one is trained. It fails, and the table is whole without it.
     hopeless = replace(rows[0], optimizer="sgd", lr=1e30)  # its loss is not finite
-    monkeypatch.setattr(grid_runs, "REPORT", (*rows[:2], hopeless))
+    monkeypatch.setattr(grid_runs, "REPORT", (rows[0], hopeless))
     second = grid_runs.grid(settings)
     again = pd.read_csv(Path(client.download_artifacts(second, "report_vs_measured.csv")))
-    assert again["measured"].isna().tolist() == [False, False, True]
+    assert again["measured"].isna().tolist() == [False, True]
     for run in ("train_run", "evaluate_run"):
-        assert again[run].tolist()[:2] == table[run].tolist()
+        assert again[run].tolist()[:1] == table[run].tolist()
     [trained] = queries.search(f"tags.mlflow.parentRunId = '{second}'")
     assert (trained.data.tags["step"], trained.info.status) == ("train", "FAILED")

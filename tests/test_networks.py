@@ -223,7 +223,8 @@ def test_a_kept_network_averages_its_views_and_loads_without_our_code(
     core = build(settings, precision="float32")
     with_tta(core, views).save(tmp_path / "network.keras")
     faces = dataset.images[:6, ..., np.newaxis]
-    answers = files.predict(files.load(tmp_path / "network.keras"), faces)
+    kept = files.load(tmp_path / "network.keras")
+    answers = files.predict(kept, faces)
     crops = [
         faces[:, top : top + 44, left : left + 44]
         for top, left in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))
@@ -242,7 +243,7 @@ def test_a_kept_network_averages_its_views_and_loads_without_our_code(
     expected = np.mean([files.predict(core, view) for view in seen], axis=0)
     assert answers == pytest.approx(expected, abs=1e-5)
     if views != "none":
-        mirrored = files.predict(files.load(tmp_path / "network.keras"), faces[:, :, ::-1])
+        mirrored = files.predict(kept, faces[:, :, ::-1])
         assert mirrored == pytest.approx(answers, abs=1e-5)
 
 

@@ -1,15 +1,12 @@
 """Tests of the runs' status after signals, kills and a full disk, with real processes."""
 
-import json
 import resource
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -18,7 +15,7 @@ from mlflow.entities import Run
 from pipeline.data.dataset import Dataset
 from pipeline.runs import addresses, queries, tracking
 from search.settings import SearchSettings
-from tests.commands import LIMIT, ROOT, free_port, until
+from tests.commands import LIMIT, ROOT, until
 from tests.conftest import Command, Start
 from tests.tiny import TINY
 
@@ -144,7 +141,7 @@ def test_a_terminated_mlflow_run_takes_its_training_along(
 ) -> None:
     """It trains in the run that `mlflow run` made, and ingests the sample first."""
     settings = {"network": TINY, "lr": "3e-3", "epochs": 2000}
-    child = start("mlflow", *mlflow_run("train", **settings), environment=project_store, cold=True)
+    child = start("mlflow", *mlflow_run("train", **settings), environment=project_store)
     child.wait_for("epoch   2/2000")
     assert "no dataset on record: ingesting the drawn sample first" in child.stdout
     child.send(signal.SIGTERM)
@@ -187,22 +184,3 @@ def test_the_default_store_is_the_one_that_mlflow_ui_shows(
     (run,) = runs("ingest")
     assert Path(run.info.artifact_uri).is_relative_to(store / "mlruns")
     assert mlflow.get_tracking_uri() == f"sqlite:///{store}/mlflow.db"
-
-
-def test_a_trained_model_is_served_and_answers_raw_faces_with_probabilities(
-    start: Start, trained: str, dataset: Dataset
-) -> None:
-    port = free_port()
-    server = start(
-        "mlflow", "models", "serve", "-m", f"runs:/{trained}/model", "--env-manager", "local",
-        "--host", "127.0.0.1", "--port", str(port), cold=True,
-    )  # fmt: skip
-    server.wait_for("Uvicorn running on")
-    body = json.dumps({"inputs": dataset.images[:10, ..., np.newaxis].tolist()}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        probabilities = np.array(json.load(answer)["predictions"])
-    assert probabilities.shape == (10, 7)
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)

@@ -32,7 +32,8 @@ PACKAGES = {
         "grids": {"", "methods", "jobs"},
         "pages": {""},
         "studies": {"", "methods", "jobs", "grids", "comparisons", "pages"},
-        "comparisons": {"", "jobs"},
+        "comparisons": {"", "jobs", "pages"},
+        "report": {"", "grids"},
     },
 }
 """The folders of a package that a folder may import; "" is the package itself."""

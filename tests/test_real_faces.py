@@ -15,6 +15,7 @@ from tests.commands import ROOT
 UNPACK = ROOT.parent / "shared" / "fer2013" / "unpack.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not UNPACK.exists(), reason="the real faces are not here")
 def test_fer2013_is_ingested_with_its_known_counts(store: Path) -> None:
     csv = store / "fer2013.csv"

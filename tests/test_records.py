@@ -68,12 +68,13 @@ def runs(step: str = "%") -> list[Run]:
     return list(MlflowClient().search_runs(["0"], f"tags.step LIKE '{step}'"))
 
 
-def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
-    run_id = ingest(IngestSettings())
+def test_ingest_keeps_a_dataset_with_its_pictures_and_tables(csv: str) -> None:
+    settings = IngestSettings(source=csv)
+    run_id = ingest(settings)
     run = get(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["step"] == "ingest"
-    assert run.data.params == {key: str(value) for key, value in vars(IngestSettings()).items()}
+    assert run.data.params == {key: str(value) for key, value in vars(settings).items()}
     assert run.data.params["validation"] == "0.1"
     assert artifacts(run_id) - {"changes.diff"} == {
         "dataset", "classes.png", "faces.png", "splits.csv", "environment.json",
@@ -91,6 +92,7 @@ def test_ingest_keeps_a_dataset_with_its_pictures_and_tables() -> None:
             assert picture.width > 500
 
 
+@pytest.mark.slow
 def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> None:
     run_id = train(quick(data))
     run = get(run_id)
@@ -124,6 +126,7 @@ def test_train_puts_settings_curves_report_and_model_on_record(data: str) -> Non
     assert not queries.checkpoint_of(run_id).exists()
 
 
+@pytest.mark.slow
 def test_main_records_ingest_train_and_evaluate_as_children(trained: str, main_run: Path) -> None:
     [main] = runs("main")
     steps = ("ingest", "train", "evaluate")
@@ -137,6 +140,7 @@ def test_main_records_ingest_train_and_evaluate_as_children(trained: str, main_r
     assert (Path(folder) / "classification_report.txt").exists()
 
 
+@pytest.mark.slow
 def test_train_never_sees_a_test_face(data: str) -> None:
     """Other test faces and labels change the digest, but not the training."""
     first = get(train(quick(data)))
@@ -153,6 +157,7 @@ def test_train_never_sees_a_test_face(data: str) -> None:
         assert first.data.metrics[name] == second.data.metrics[name]
 
 
+@pytest.mark.slow
 def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: str) -> None:
     [run] = runs("evaluate")
     run_id = run.info.run_id
@@ -174,6 +179,7 @@ def test_evaluate_measures_the_newest_training_on_its_own_test_split(trained: st
     assert recall == pytest.approx(report["disgust"]["recall"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
     trained: str, csv: str
 ) -> None:
@@ -181,7 +187,7 @@ def test_evaluate_counts_how_often_test_faces_were_opened_in_whatever_dataset(
     fifth = ingest(IngestSettings(source=csv, validation=0.2))
     [first] = runs("evaluate")
     runs_ = [first, *(get(evaluate(EvaluateSettings(data=data))) for data in (None, fifth))]
-    assert [run.data.tags["earlier_looks"] for run in runs_] == ["0", "1", "2"]
+    assert [run.data.tags["earlier_evaluations"] for run in runs_] == ["0", "1", "2"]
     assert len({run.data.tags["dataset_digest"] for run in runs_}) == 2
 
 
@@ -252,6 +258,7 @@ def test_two_processes_record_the_same_faces_at_the_same_moment(dataset: Dataset
         assert [used.dataset.digest for used in get(run_id).inputs.dataset_inputs] == written
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_registered_model_and_a_bare_file_on_faces_never_seen(
     trained: str, csv: str
 ) -> None:

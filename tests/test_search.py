@@ -35,12 +35,12 @@ from search.studies.deadline import Deadline
 from search.studies.display import Display
 from search.studies.plan import Plan
 from search.studies.proposals import enqueue
-from search.studies.study import Worker, earlier_study, open_study
+from search.studies.study import Worker, earlier_study, open_study, search
 from tests.commands import Child, until
 from tests.conftest import Start
 from tests.tiny import TINY
 
-SMALL = {"network": TINY, "epochs": 2, "confirm": 1, "grid": "none"}
+SMALL: dict[str, Any] = {"network": TINY, "epochs": 2, "confirm": 1, "grid": "none"}
 LONG = SMALL | {"epochs": 60, "pruner": "none"}
 """A trial of these settings takes seconds, so that a signal hits it."""
 
@@ -438,19 +438,6 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert "asked for 90; ending early saved 80 % of them" in cost
 
 
-@pytest.mark.slow
-def test_a_study_is_not_continued_with_other_settings(
-    data: str, start_study: Callable[..., Child]
-) -> None:
-    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
-    study.set_user_attr("settings", {"network": TINY, "epochs": 2})
-    refused = start_study(data=data, **SMALL | {"epochs": 3})
-    assert refused.end() == 2
-    assert refused.stderr.strip().splitlines()[-1] == (
-        "error: epochs=3: the study emotion was begun with epochs=2; give that, or another study="
-    )
-
-
 def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -526,19 +513,16 @@ def test_a_password_is_not_put_on_record(store: Path) -> None:
     assert runs("study")[0].data.params["storage"] == "postgresql://***@server/optuna"
 
 
-@pytest.mark.slow
-def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(
-    start_study: Callable[..., Child], data: str
-) -> None:
+def test_a_study_whose_run_was_deleted_says_how_to_get_it_back(data: str) -> None:
     with tracking.record("study", SearchSettings()) as parent:
         pass
-    study = optuna.create_study(study_name="emotion", storage="sqlite:///optuna.db")
+    study = open_study(SearchSettings(), storage.open_storage("sqlite:///optuna.db"))
     study.set_user_attr("parent", parent.id)
     MlflowClient().delete_run(parent.id)
-    refused = start_study(data=data, **SMALL)
-    assert refused.end() == 2
-    assert refused.stderr.strip().splitlines()[-1] == (
-        f"error: run {parent.id} was deleted; `mlflow runs restore` brings it back"
+    with pytest.raises(InputError) as refused:
+        search(SearchSettings(data=data, **SMALL))
+    assert str(refused.value) == (
+        f"run {parent.id} was deleted; `mlflow runs restore` brings it back"
     )
 
 

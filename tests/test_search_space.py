@@ -314,6 +314,7 @@ def test_a_space_may_be_narrowed_in_mid_study_but_gets_no_new_choices(store: Pat
     def open_with(vary: str) -> tuple[optuna.Study, Plan]:
         settings = SearchSettings(vary=vary, grid="none")
         study = open_study(settings, storage.open_storage(settings.storage))
+        study.set_user_attr("settings", {})
         plan = Plan(settings, "faces", {})
         require_known_choices(study, plan)
         return study, plan

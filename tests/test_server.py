@@ -9,12 +9,17 @@ from mlflow import MlflowClient
 from pipeline.runs import addresses
 from tests.commands import free_port
 from tests.conftest import Start
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
 
 
 def test_train_evaluate_and_compare_work_on_a_server_and_fetch_a_dataset_once(
-    start: Start, environment: dict[str, str], store: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start,
+    environment: dict[str, str],
+    store: Path,
+    csv: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port = free_port()
     server = start(
@@ -35,7 +40,7 @@ def test_train_evaluate_and_compare_work_on_a_server_and_fetch_a_dataset_once(
         assert child.end() == 0, child.stderr
         return child.stdout
 
-    run("pipeline.main", width=0.05, epochs=1)
+    run("pipeline.main", source=csv, network=TINY, epochs=1)
     monkeypatch.setenv("HOME", str(store / "home"))
     [fetched] = [path for path in addresses.DOWNLOADS.expanduser().iterdir() if path.is_dir()]
     file = (fetched / "images.npy").stat().st_ino

@@ -78,6 +78,7 @@ def test_anything_else_is_refused_and_never_changed(kind: str) -> None:
     assert "\n" not in refused.value.sentence
 
 
+@pytest.mark.slow
 def test_the_logged_model_predicts_as_its_keras_file_does(trained: str) -> None:
     address = f"runs:/{trained}/model"
     file, trained_by = addresses.model_file(address)
@@ -89,6 +90,7 @@ def test_the_logged_model_predicts_as_its_keras_file_does(trained: str) -> None:
     assert np.array_equal(mlflow.keras.load_model(address).predict(FACES, verbose=0), direct)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_logged_by_mlflows_keras_is_still_evaluated(trained: str) -> None:
     """As in the versions before `served_network`."""
     network = mlflow.keras.load_model(f"runs:/{trained}/model")

@@ -154,6 +154,7 @@ ANSWERED_FIRST = [
 ]
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_said_before_keras_is_imported(command: Command, store: Path) -> None:
     """All in one process, which is cold: what was imported at all shows in the end."""
     (store / "all.py").write_text(f"""

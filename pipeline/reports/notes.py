@@ -13,6 +13,7 @@ ENTRY_POINTS = {
     "SearchSettings": "search",
     "GridSettings": "grid",
     "CompareSettings": "compare",
+    "ReportSettings": "report",
 }
 """Entry point of each class of settings; the others belong to the main one."""
 NOT_IN_NAMES = {
@@ -27,7 +28,8 @@ NOT_IN_NAMES = {
     "storage",
 }
 SPEAK_FOR_THEMSELVES = {"optimizer", "network"}
-LONGEST_NAME = 100
+NAMED_FIRST = ("optimizer", "lr", "batch_size", "epochs", "width")
+LONGEST_NAME = 90
 TEST_LINE = "**Test accuracy "
 
 
@@ -63,19 +65,21 @@ def words(settings: Mapping[str, object]) -> list[str]:
 
 
 def joined(*parts: str) -> str:
-    """Parts of a name with dots between, shortened to `LONGEST_NAME`."""
-    name = " · ".join(part for part in parts if part)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    """Parts of a name with dots between; those before the last are shortened to `LONGEST_NAME`."""
+    *first, last = [part for part in parts if part]
+    begin, end = " · ".join(first), f" · {last}" if first else last
+    most = LONGEST_NAME - len(end)
+    return (begin if len(begin) <= most else f"{begin[: most - 1].rstrip(' ·')}…") + end
 
 
 def training_name(settings: Hyperparameters) -> str:
     """The network, what differs from its recipe, and the seed: compact · lr 0.002 · seed 1."""
     changes = {k: v for k, v in differing(settings).items() if k not in NOT_IN_NAMES}
+    names = [*(name for name in NAMED_FIRST if name in changes), *changes]
     network = settings.network.rpartition(":")[2]
     several = getattr(settings, "seeds", None)
-    return joined(
-        network, *words(changes), f"seeds {several}" if several else f"seed {settings.seed}"
-    )
+    seed = f"seeds {several}" if several else f"seed {settings.seed}"
+    return joined(network, *words({name: changes[name] for name in names}), seed)
 
 
 def settings_note(settings: Settings, *, repeat: str | None = None) -> str:

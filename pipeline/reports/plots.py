@@ -94,10 +94,12 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int, file: Path) 
     epochs = np.arange(1, len(history) + 1)
     figure, panels = _panels(has_strip=True)
     for axes, metric in zip(panels, ("loss", "accuracy"), strict=False):
-        for part, name, color in PARTS:
+        ends = []
+        for part, _, color in PARTS:
             values = [logs[f"{part}/{metric}"] for logs in history]
             axes.plot(epochs, values, marker="." if len(epochs) < 40 else "", color=color)
-            _name_end(axes, epochs[-1], values[-1], name, color)
+            ends.append(values[-1])
+        _name_ends(axes, epochs[-1], ends)
         axes.axvline(best_epoch, color=GREY, linestyle=":")
     rates = [logs.get("learning_rate", np.nan) for logs in history]
     panels[2].plot(epochs, rates, color=GREY)
@@ -120,13 +122,15 @@ def band(members: Mapping[str, NDArray[np.float64]], file: Path) -> Path:
     epochs = np.arange(1, count + 1)
     figure, panels = _panels(has_strip=False)
     for axes, metric in zip(panels, ("loss", "accuracy"), strict=True):
-        for part, name, color in PARTS:
+        ends = []
+        for part, _, color in PARTS:
             values = members[f"{part}/{metric}"]
             mean, std = values.mean(axis=0), values.std(axis=0, ddof=1)
             axes.fill_between(epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0)
             axes.plot(epochs, values.T, color=color, lw=0.6, alpha=0.6)
             axes.plot(epochs, mean, color=color, lw=2)
-            _name_end(axes, epochs[-1], mean[-1], name, color)
+            ends.append(float(mean[-1]))
+        _name_ends(axes, epochs[-1], ends)
     figure.suptitle(f"Mean of {seeds} seeds, and one standard deviation to either side")
     return _save(figure, file)
 
@@ -146,12 +150,16 @@ def _panels(*, has_strip: bool) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _name_end(axes: Axes, x: float, y: float, name: str, color: str) -> None:
-    """A line's name beside its end."""
-    axes.annotate(
-        name, (x, y), (6, 0), textcoords="offset points", va="center", color=color,
-        annotation_clip=False,
-    )  # fmt: skip
+def _name_ends(axes: Axes, x: float, ends: Sequence[float]) -> None:
+    """The names of `PARTS` beside the ends of their lines, moved apart where they would touch."""
+    low, high = axes.get_ylim()
+    close = abs(ends[0] - ends[1]) < 0.09 * (high - low)
+    for (_, name, color), y in zip(PARTS, ends, strict=True):
+        shift = (7 if y == max(ends) else -7) if close else 0
+        axes.annotate(
+            name, (x, y), (6, shift), textcoords="offset points", va="center", color=color,
+            annotation_clip=False,
+        )  # fmt: skip
 
 
 def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
@@ -193,7 +201,7 @@ def class_figures(evaluation: Metrics, split: str, file: Path) -> Path:
     faces = confusion.sum(axis=1)
     axes.set_yticks(rows, [f"{name} ({faces[k]:,})" for k, name in enumerate(CLASSES)])
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1), title=f"{split} split, with 95 % intervals; faces in brackets")
+    axes.set(xlim=(0, 1), title=f"{split} split: recall and precision, with 95 % intervals")
     axes.title.set_fontsize(10)
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     figure.legend(
@@ -210,7 +218,7 @@ def reliability_diagram(evaluation: Metrics, split: str, file: Path) -> Path:
     width = 1 / len(found.counts)
     filled = found.counts > 0
     axes.plot([0, 1], [0, 1], color=GREY, ls=":")
-    axes.annotate("confidence = accuracy", (0.06, 0.1), color=GREY, fontsize=9)
+    axes.annotate("confidence = accuracy", (0.01, 0.12), color=GREY, fontsize=8)
     axes.bar(
         found.centres[filled], found.accuracy[filled], 0.92 * width, color=PALE_BLUE, edgecolor=BLUE
     )

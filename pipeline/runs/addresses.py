@@ -104,7 +104,7 @@ def trainings(address: str) -> list[str]:
     """
     if address == LATEST or ":/" in address or address.endswith(".keras"):
         return [address]
-    run = get(address, "train", "group")
+    run = get(address, "train", "train_seeds")
     if run.data.tags["step"] == "train":
         return [address]
     if run.info.status != "FINISHED":

@@ -5,6 +5,7 @@ of this project alone, MLflow's experiment 0, in which `mlflow run` starts its r
 """
 
 import os
+import sys
 import time
 
 import mlflow
@@ -26,6 +27,8 @@ KIND = "mlflow.experimentKind"
 NOTE = "mlflow.note.content"
 PORT = 5000
 LOCAL = "sqlite:"
+MODEL_TRAINING = "workflowType=machine_learning"
+"""Opens MLflow's pages for model training instead of those for language models."""
 
 _TEXT = """Facial emotion recognition: every dataset, training, evaluation and search is a run here.
 
@@ -112,7 +115,7 @@ def _describe(client: MlflowClient, found: Experiment) -> None:
 def run_link(run_id: str) -> str:
     """Address of a run's page within MLflow's pages."""
     experiment = MlflowClient().get_run(run_id).info.experiment_id
-    return f"#/experiments/{experiment}/runs/{run_id}"
+    return f"#/experiments/{experiment}/runs/{run_id}?{MODEL_TRAINING}"
 
 
 def run_address(run_id: str, port: int = PORT) -> str:
@@ -122,7 +125,7 @@ def run_address(run_id: str, port: int = PORT) -> str:
 
 def view_address(view: View = TRAININGS, port: int = PORT) -> str:
     """Address of a saved view in the browser."""
-    query = f"workflowType=machine_learning&viewStateShareKey={view.key}"
+    query = f"{MODEL_TRAINING}&viewStateShareKey={view.key}"
     return f"{_server(port)}/#/experiments/{use()}/runs?{query}"
 
 
@@ -131,3 +134,10 @@ def _server(port: int) -> str:
     uri = mlflow.get_tracking_uri()
     is_server = uri.startswith("http")
     return secrets.without_user(uri).rstrip("/") if is_server else f"http://127.0.0.1:{port}"
+
+
+if __name__ == "__main__":  # for `make ui`
+    from pipeline.runs.queries import use_store
+
+    use_store()
+    print(view_address(port=int(sys.argv[1])))

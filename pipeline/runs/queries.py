@@ -91,18 +91,24 @@ def finished_run(
 
 def members(group: str) -> list[Run]:
     """The finished trainings of a group, by seed, one a seed."""
-    query = (
-        "tags.step = 'train' and attributes.status = 'FINISHED'"
-        f" and tags.mlflow.parentRunId = '{group}'"
-    )
-    by_seed = {int(run.data.params["seed"]): run for run in reversed(search(query))}
+    by_seed = {int(run.data.params["seed"]): run for run in children(group, "train")}
     return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def children(parent: str, step: str) -> list[Run]:
+    """The finished child runs of a step, the oldest first."""
+    query = f"tags.step = '{step}' and attributes.status = 'FINISHED'"
+    return list(reversed(search(f"{query} and tags.mlflow.parentRunId = '{parent}'")))
+
+
+def is_group(run_id: str) -> bool:
+    return MlflowClient().get_run(run_id).data.tags.get("step") == "train_seeds"
 
 
 def unfinished_group(settings: TrainSettings, digest: str) -> str | None:
     """Id of the newest stopped group with these settings on the dataset with this digest."""
     query = (
-        "tags.step = 'group' and attributes.status != 'FINISHED'"
+        "tags.step = 'train_seeds' and attributes.status != 'FINISHED'"
         f" and attributes.status != 'RUNNING' and tags.dataset_digest = '{digest}'"
     )
     for run in search(query):
@@ -170,7 +176,8 @@ def logged_model(train_run: str) -> str | None:
 def model_text(model_id: str, name: str) -> str | None:
     """Text of a file beside a logged model; None if it is not there."""
     try:
-        return mlflow.artifacts.load_text(f"models:/{model_id}/{name}")
+        folder = MlflowClient().get_logged_model(model_id).artifact_location
+        return str(mlflow.artifacts.load_text(f"{folder}/{name}"))
     except (MlflowException, OSError):  # of an earlier version, or deleted
         return None
 

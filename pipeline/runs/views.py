@@ -7,8 +7,8 @@ address with the key opens it, and the menu "Views" lists it by name.
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 PREFIX = "mlflow.sharedViewState."
 
@@ -17,17 +17,15 @@ PREFIX = "mlflow.sharedViewState."
 class View:
     """A view: its key in addresses, its name, and what it shows.
 
-    `steps` are the values of the tag `step` that it lists, `columns` metrics, params and tags as
-    the table names them, `order` the column it is sorted by (highest or latest first), and `charts`
-    the metrics that its chart view draws.
+    `runs` is MLflow's filter for what it lists, `columns` are metrics, params and tags as the
+    table names them, and `order` is the column it is sorted by (highest or latest first).
     """
 
     key: str
     name: str
-    steps: Sequence[str]
+    runs: str
     columns: Sequence[str]
     order: str
-    widths: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tag(self) -> str:
@@ -36,7 +34,7 @@ class View:
     def value(self, milliseconds: int) -> str:
         """The tag's value, made at that time (Unix)."""
         state = {
-            "searchFilter": f"tags.step IN ({', '.join(repr(step) for step in self.steps)})",
+            "searchFilter": self.runs,
             "orderByKey": self.order,
             "orderByAsc": False,
             "startTime": "ALL",
@@ -44,8 +42,9 @@ class View:
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
             "selectedColumns": list(self.columns),
-            "columnWidths": {NAME_COLUMN: 330, **self.widths},
-            "columnOrder": [],
+            # MLflow applies widths only to the columns that are in the order.
+            "columnOrder": [NAME_COLUMN, DATE_COLUMN, *self.columns],
+            "columnWidths": {NAME_COLUMN: 400},
             "runsExpanded": {},
             "runsPinned": [],
             "runsHidden": [],
@@ -68,7 +67,7 @@ class View:
         return json.dumps(about | {"state": f"deflate;{packed}"})
 
 
-NAME_COLUMN = "attributes.`Run Name`"
+NAME_COLUMN, DATE_COLUMN = "attributes.`Run Name`", "runDateAndNestInfo"
 CREATED = "attributes.start_time"
 
 
@@ -87,7 +86,7 @@ def _tags(*names: str) -> list[str]:
 TRAININGS = View(
     "trainings",
     "Trainings",
-    ("train",),
+    "tags.step LIKE 'train%'",  # of one seed, or of several
     [
         *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high", "val/best_accuracy"),
         *_params("network", "optimizer", "lr", "batch_size", "epochs", "seed"),
@@ -98,7 +97,7 @@ TRAININGS = View(
 STUDIES = View(
     "studies",
     "Studies",
-    ("study", "trial", "confirm", "grid"),
+    "tags.study LIKE '%'",  # the studies' runs and those of their trials
     [
         *_metrics("val/best_accuracy", "test/accuracy", "best_epoch"),
         *_params("study", "network", "optimizer", "lr", "batch_size", "epochs"),
@@ -109,12 +108,12 @@ STUDIES = View(
 EVALUATIONS = View(
     "evaluations",
     "Evaluations",
-    ("evaluate", "compare"),
+    "tags.faces_digest LIKE '%'",  # evaluate and compare runs
     [
         *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high"),
         *_metrics("test/accuracy_unseen", "test/macro_f1"),
         "attributes.`Dataset`",
-        *_tags("earlier_looks"),
+        *_tags("earlier_evaluations"),
     ],
     CREATED,
 )

@@ -44,7 +44,7 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         earlier = queries.evaluations(digest)
         run.use_dataset(faces, address, context=settings.split)
         run.tag(trained_by=trained_by or "unknown", learnt_all_known=all_known)
-        run.tag(faces_digest=digest, earlier_looks=earlier)
+        run.tag(faces_digest=digest, earlier_evaluations=earlier)
         result = metrics.compute(labels, files.predict(model, images))
         figures = metrics.metrics(result, settings.split)
         unseen_result = metrics.subset(result, unseen)
@@ -71,6 +71,19 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
     return run.id
 
 
+def faces_of(evaluate_run: str, rows: NDArray[np.intp]) -> NDArray[np.uint8] | None:
+    """Images (n, 48, 48) of an evaluation's faces, to be looked at; None if they are gone."""
+    run = queries.get(evaluate_run, "evaluate")
+    try:
+        faces = dataset.load(addresses.dataset_folder(run.data.tags.get("dataset", "")))
+    except InputError:
+        return None
+    images, labels = faces.part(SPLITS.index(run.data.params["split"]))
+    if dataset.digest(images, labels) != run.data.tags["faces_digest"]:
+        return None
+    return images[rows, ..., 0]
+
+
 def _network_name(trained_by: str | None, file: Path) -> str:
     """Name of the network's train run, or of its file."""
     try:
@@ -87,12 +100,14 @@ def evaluation_note(
     `unseen` are the metrics without copies of training images, and `earlier` the number of
     evaluations of the same images before.
     """
-    alone = ""
+    alone = "Each of them is a copy of a training image."
     if unseen:
         alone = (
             f"Without copies of training images: {percent(unseen.accuracy)} "
             f"({len(unseen.labels):,} images)."
         )
+        if len(unseen.labels) == len(result.labels):
+            alone = "None of them is a copy of a training image."
     present = [name for name in CLASSES if result.by_class[name]["support"]]
     weakest = min(present, key=lambda name: result.by_class[name]["recall"])
     recall = percent(result.by_class[weakest]["recall"])

@@ -26,7 +26,7 @@ def train(settings: TrainSettings) -> str:
     stopped = _stopped(settings)
     tracking.discard_project_run(stopped)
     name = notes.training_name(settings)
-    with tracking.record("group", settings, run_id=stopped, name=name) as run:
+    with tracking.record("train_seeds", settings, run_id=stopped, name=name) as run:
         address = dataset_address(settings.data, run)
         faces = dataset.load_without_test(addresses.dataset_folder(address))
         run.use_dataset(faces, address, context="train")
@@ -46,7 +46,7 @@ def train(settings: TrainSettings) -> str:
             notes.paragraphs(
                 f"**{text}.** All figures of each seed are in `seeds.csv`.",
                 notes.settings_note(settings),
-                f"Next: `mlflow run . -e evaluate -P run={run.id}` tests each of them.",
+                f"Next, on the test images: `mlflow run . -e evaluate -P run={run.id}`",
             )
         )
     print(f"{text}\ngroup {run.id}")
@@ -59,7 +59,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     if trained == [settings.run]:
         return evaluation.evaluate(settings)
     name = notes.joined(settings.split, f"{len(trained)} seeds")
-    with tracking.record("evaluate_group", settings, name=name) as run:
+    with tracking.record("evaluate_seeds", settings, name=name) as run:
         evaluated = [evaluation.evaluate(replace(settings, run=one), parent=run) for one in trained]
         text = _record_figures(evaluated, run, f"{settings.split}/accuracy")
         run.tag(group=settings.run)

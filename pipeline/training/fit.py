@@ -91,19 +91,21 @@ def fit(
     on_epoch: Sequence[OnEpoch] = (),
     on_batch: OnBatch = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainResult:
     """Train `settings.network` on the train split; `settings.keep_epoch` says which epoch is kept.
 
     `initial` gives the initial weights, which are drawn otherwise. If the file `checkpoint` exists,
     the training goes on from there, after `on_epoch` was called for the epochs before; it is
-    written after every epoch. Ctrl-C (KeyboardInterrupt) returns what was reached. Raises
-    TrainingError if the training or the validation loss is not finite.
+    written after every epoch. Keras' `callbacks` see the weights that are validated in their
+    `on_test_end`. Ctrl-C (KeyboardInterrupt) returns what was reached. Raises TrainingError if the
+    training or the validation loss is not finite.
     """
     state = TrainState()
     interrupted = False
     try:
         _Training(
-            settings, dataset, precision, initial, on_epoch, on_batch, checkpoint, state
+            settings, dataset, precision, initial, on_epoch, on_batch, checkpoint, callbacks, state
         ).run()
     except BaseException as error:
         if not _is_interrupt(error):
@@ -123,6 +125,7 @@ class _Training:
     on_epoch: Sequence[OnEpoch]
     on_batch: OnBatch
     checkpoint: Path | None
+    callbacks: Sequence[keras.callbacks.Callback]
     state: TrainState
 
     def run(self) -> None:
@@ -148,7 +151,8 @@ class _Training:
             validation_data=for_fit(validation),
             initial_epoch=epochs,
             epochs=settings.epochs,
-            callbacks=[epoch_end, *before_validation],
+            # The last of them takes the averaged weights out again.
+            callbacks=[epoch_end, *self.callbacks, *before_validation],
             shuffle=False,  # `TrainBatches` does it
             verbose=0,
         )

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data import CLASSES
 from pipeline.percent import interval, percent
 from pipeline.reports.metrics import holm, mcnemar
-from search.comparisons.paired_tests import SIGNIFICANT, Candidate, Pair
+from search.comparisons import exhibits
+from search.comparisons.paired_tests import SIGNIFICANT, Candidate, Pair, component_test
 
 NOT_SIGNIFICANT = "no significant difference"
 NO_DIFFERENCE = ("data", "resume", "threads")
@@ -23,13 +26,17 @@ def render(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: int
     return TEMPLATES.get_template("comparison.html.j2").render(
         candidates=candidates,
         pairs=pairs,
-        faces=len(candidates[0].predictions.labels),
+        faces=len(candidates[0].labels),
         notes=_notes(candidates, left_out),
         verdicts=_verdicts(candidates, pairs),
         settings=_differing_settings(candidates),
         classes=_class_rows(candidates),
         significance_level=SIGNIFICANT,
         not_significant=NOT_SIGNIFICANT,
+        has_groups=any(len(candidate.members) > 1 for candidate in candidates),
+        has_counts=any(pair.only for pair in pairs),
+        minutes=exhibits.accuracy_by_minutes(candidates),
+        disagreements=exhibits.disagreements(candidates, pairs),
     )
 
 
@@ -37,7 +44,7 @@ def as_text(candidates: Sequence[Candidate], pairs: Sequence[Pair], left_out: in
     """Accuracies, verdicts and notes, a line each."""
     lines = []
     for candidate, settings in zip(candidates, _differing_settings(candidates), strict=True):
-        accuracy, (low, high) = candidate.predictions.accuracy, candidate.predictions.interval
+        accuracy, (low, high) = candidate.accuracy, candidate.interval
         shown = f"{percent(accuracy)} ({interval(low, high)})"
         lines.append(f"{candidate.name}  {shown}  {candidate.run}  {settings}")
     return "\n".join([*lines, *_verdicts(candidates, pairs), *_notes(candidates, left_out)])
@@ -63,7 +70,7 @@ def _verdicts(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> list[st
         verdict = f"{first.name} and {second.name} show {NOT_SIGNIFICANT} on these faces"
         if pair.significant:
             better, worse = (first, second) if pair.better == pair.first else (second, first)
-            points = 100 * (better.predictions.accuracy - worse.predictions.accuracy)
+            points = 100 * (better.accuracy - worse.accuracy)
             verdict = f"{better.name} is better than {worse.name}, by {points:.1f} points"
         found.append(f"{verdict} (p = {pair.corrected:.2g}).")
     return found
@@ -72,14 +79,15 @@ def _verdicts(candidates: Sequence[Candidate], pairs: Sequence[Pair]) -> list[st
 def _class_rows(candidates: Sequence[Candidate]) -> list[tuple[str, int, list[tuple[float, str]]]]:
     """Name, number of faces, and each candidate's recall and verdict, by class.
 
-    Verdict: better, worse or same, compared to the first candidate, by McNemar's test on the class.
+    Verdict: better, worse or same, compared to the first candidate, by their test on the class.
     Holm's correction covers all classes and candidates.
     """
-    labels = candidates[0].predictions.labels
-    correct = [candidate.predictions.correct for candidate in candidates]
+    labels = candidates[0].labels
+    correct = [candidate.correct for candidate in candidates]
     masks = {name: labels == name for name in CLASSES if (labels == name).any()}
-    pairs = [(correct[0][m], other[m]) for m in masks.values() for other in correct[1:]]
-    p_values = [mcnemar(*pair)[2] for pair in pairs]
+    p_values = [
+        _class_p(candidates[0], other, mask) for mask in masks.values() for other in candidates[1:]
+    ]
     corrected = iter(holm(p_values))
     rows = []
     for name, mask in masks.items():
@@ -90,6 +98,14 @@ def _class_rows(candidates: Sequence[Candidate]) -> list[tuple[str, int, list[tu
             cells.append((recall, verdict if next(corrected) < SIGNIFICANT else "same"))
         rows.append((name, int(mask.sum()), cells))
     return rows
+
+
+def _class_p(first: Candidate, second: Candidate, mask: NDArray[np.bool_]) -> float:
+    """p value of the difference on the faces that the mask (N,) selects."""
+    sides = [[member.correct[mask] for member in one.members] for one in (first, second)]
+    if len(sides[0]) == len(sides[1]) == 1:
+        return mcnemar(sides[0][0], sides[1][0])[2]
+    return component_test(*sides)[2]
 
 
 def _differing_settings(candidates: Sequence[Candidate]) -> list[str]:

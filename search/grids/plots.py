@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.reports.plots import BLUE, DPI, GREY
+from pipeline.reports.plots import BLUE, DPI, GREY, WIDTH
 
 
 def report_vs_measured(table: pd.DataFrame, legend: str, file: Path) -> Path:
@@ -15,7 +15,7 @@ def report_vs_measured(table: pd.DataFrame, legend: str, file: Path) -> Path:
 
     `legend` describes the trainings here, which may be shorter than the report's.
     """
-    figure = Figure(figsize=(9, 1.4 + 0.42 * len(table)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.4 + 0.42 * len(table)), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -40,7 +40,7 @@ def report_vs_measured(table: pd.DataFrame, legend: str, file: Path) -> Path:
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set(xlabel="test accuracy, with 95 % interval")
     figure.legend(
-        *axes.get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center"
+        *axes.get_legend_handles_labels(), frameon=False, ncols=1, loc="outside upper left"
     )
     figure.savefig(file, dpi=DPI)
     return file

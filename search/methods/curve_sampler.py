@@ -26,6 +26,8 @@ UNIFORM = 2
 """Uniform trials that test whether the start is any good, before the model proposes."""
 TEST_EVERY = 6
 """Proposals near the start after which another uniform trial tests it."""
+TPE_SHARE = 2
+"""Proposals of TPE for each of the process, where the start is not good."""
 LEAD = 0.1
 """Least lead of a good start over a uniform trial, as a share of the best trial's."""
 RISE = 0.25
@@ -75,8 +77,9 @@ class CurveSampler(BaseSampler):
     The start comes first, then two mutations of it and two uniform settings; later, now and then,
     another uniform one. While the start is clearly better than these (`is_good`), proposals
     maximise the expected improvement that a Gaussian process over (setting, epoch) sees, mostly
-    among mutations of the best settings and of the start. Otherwise, and without a start, they
-    alternate between TPE and the same process with half of its candidates uniform.
+    among mutations of the best settings and of the start. Otherwise, and without a start, two are
+    TPE's and the third is the process's, with half of its candidates uniform; with an earlier study
+    (`learn_from`) it is every other one.
 
     It keeps nothing: all it knows is in the study's trials, those that were pruned, that run now or
     that others proposed among them. So it may be made anew for each trial, in any process. The same
@@ -198,7 +201,10 @@ class CurveSampler(BaseSampler):
         if first is not None and is_good(first, curves):
             due = uniform + kinds.count("near") // TEST_EVERY
             return "uniform" if kinds.count("uniform") < due else "near"
-        return "tpe" if kinds.count("tpe") <= kinds.count("anywhere") else "anywhere"
+        # The process knows an earlier study, TPE does not.
+        share = 1 if self._earlier else TPE_SHARE
+        model = "near" if self._earlier else "anywhere"
+        return "tpe" if kinds.count("tpe") < share * (kinds.count(model) + 1) else model
 
     def _is_start(self, row: Array) -> bool:
         assert self._start is not None

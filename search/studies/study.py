@@ -48,6 +48,7 @@ def search(settings: SearchSettings) -> str:
             queries.get(known, "study")
         tracking.discard_project_run(known)
         with tracking.record("study", settings, name=settings.study, run_id=known) as parent:
+            parent.tag(study=settings.study)
             plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()

@@ -1,0 +1,1 @@
+"""The published report, done again from what is on record."""
