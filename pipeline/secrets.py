@@ -8,8 +8,8 @@ import re
 from urllib.parse import unquote
 
 MASK = "***"
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
-"""Addresses within a text; `masked` parses what is found."""
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+?)([:;,.]*(?:\s|$|['\"<>]))")
+"""Addresses within a text, and the punctuation after each; `masked` parses what is found."""
 VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 SHORTEST = 4
 """Length from which a secret is looked for outside its address; a shorter one is also a word."""
@@ -76,7 +76,7 @@ def hide(text: str) -> str:
         text = text.replace(address, masked(address))
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    text = ADDRESS.sub(lambda found: masked(found[0]), text)
+    text = ADDRESS.sub(lambda found: masked(found[1]) + found[2], text)
     for user in _users:  # a name may also be a word or a folder
         text = re.sub(rf"(?<![\w/.-]){re.escape(user)}(?![\w/.-])", MASK, text)
     return text
