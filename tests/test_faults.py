@@ -44,6 +44,7 @@ PASSWORDS = ("s3cr3tpw", "se@cretpw", "a/b?c=s3cr3tpw", "100%s3cr3tpw")
 def test_no_address_shows_its_user_or_password(
     address: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(secrets, "_addresses", set())
     monkeypatch.setattr(secrets, "_known", set())
     monkeypatch.setattr(secrets, "_users", set())
     full = address.format(password)

@@ -53,7 +53,10 @@ def load(file: Path) -> keras.Model:
     if not all(np.isfinite(values).all() for values in get_state(model.weights)):
         raise InputError(f"{file}: a weight is not a finite number; train the network again")
     face = np.arange(SIDE * SIDE).reshape(1, SIDE, SIDE, 1) % 256
-    answer = np.asarray(model(face.astype(np.float32), training=False), np.float32)
+    try:
+        answer = np.asarray(model(face.astype(np.float32), training=False), np.float32)
+    except Exception as error:  # a layer may be made for other types or sizes
+        raise InputError(f"{file}: can't compute ({reason(error, 150)})") from error
     if not (np.isfinite(answer).all() and answer.min() >= 0 and abs(answer.sum() - 1) < 0.01):
         raise InputError(
             f"{file}: returns no probabilities; end the network with a softmax over the classes"

@@ -132,8 +132,9 @@ def view_address(view: View = TRAININGS, port: int = PORT) -> str:
 def _server(port: int) -> str:
     """Address of the server, or of the one that `mlflow ui` starts."""
     uri = mlflow.get_tracking_uri()
-    is_server = uri.startswith("http")
-    return secrets.without_user(uri).rstrip("/") if is_server else f"http://127.0.0.1:{port}"
+    if uri.startswith("http"):
+        return secrets.without_user(uri).rstrip("/")
+    return f"http://127.0.0.1:{port}"
 
 
 if __name__ == "__main__":  # for `make ui`
