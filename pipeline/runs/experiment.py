@@ -33,7 +33,7 @@ MODEL_TRAINING = "workflowType=machine_learning"
 _TEXT = """Facial emotion recognition: every dataset, training, evaluation and search is a run here.
 
 **Views** (the menu above the table): *Trainings*, the best on test first; *Studies*, searches with
-their trials; *Evaluations*, each look at the test images. A run's page begins with its result and
+their trials; *Evaluations*, every one on the test images. A run's page begins with its result and
 the command that repeats it. Which of two networks is better: `mlflow run . -e compare -P
 runs=ID,ID`.
 
