@@ -17,7 +17,7 @@ from search.settings import CompareSettings
 
 def compare(settings: CompareSettings) -> str:
     """Record a comparison and return its run's id."""
-    candidates = [_candidate(run, settings.ids) for run in settings.ids]
+    candidates = [candidate(run, settings.ids) for run in settings.ids]
     paired_tests.require_same_faces(candidates)
     faces = len(candidates[0].labels)
     common = iter(paired_tests.common_faces([p for c in candidates for p in c.members]))
@@ -51,7 +51,8 @@ def _note(lines: list[str], settings: CompareSettings) -> str:
     )
 
 
-def _candidate(run_id: str, ids: list[str]) -> Candidate:
+def candidate(run_id: str, ids: list[str]) -> Candidate:
+    """The network or group of a train, evaluate or group run; `ids` are those that are compared."""
     given = queries.get(run_id, "evaluate", "train", "train_seeds", "evaluate_seeds")
     runs = [_evaluation(run) for run in _members(given)]
     trained = [run.data.tags["trained_by"] for run in runs]
