@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import optuna
 import psutil
@@ -27,6 +28,7 @@ from pipeline.data.sample import draw
 from pipeline.data.splitting import assemble
 from pipeline.errors import InputError, Pruned, TrainingError
 from pipeline.runs import process, queries, tracking
+from pipeline.runs.environment import FILE
 from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
@@ -152,14 +154,20 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
 
 @pytest.mark.slow
 def test_a_front_of_macro_f1_against_parameters_is_searched_confirmed_and_shown(
-    start_study: Callable[..., Child], data: str
+    start_study: Callable[..., Child], data: str, environment: dict[str, str]
 ) -> None:
     options = SMALL | {"vary": "width=0.05..0.5", "objective": "macro_f1", "cost": "parameters"}
-    study = start_study(data=data, trials=5, **options)
+    two_gpus = environment | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    study = start_study(data=data, trials=5, environment=two_gpus, **options)
     assert study.end() == 0, study.stderr
     assert_accounted_for(5)
 
     client = MlflowClient()
+    used = {
+        mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/{FILE}")["device"]["visible_gpus"]
+        for run in [*runs("trial"), *runs("confirm")]
+    }
+    assert used == {"0", "1"}, "one GPU each"
     finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
     for one in finished:
         metrics = client.get_run(one.user_attrs["run"]).data.metrics

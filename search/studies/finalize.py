@@ -20,6 +20,7 @@ from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
+from search.jobs.gpus import Gpus
 from search.studies import champion, front, storage, summary
 from search.studies.deadline import Deadline
 from search.studies.display import Display
@@ -167,7 +168,7 @@ def _race(
             f"confirming the best {len(racing)} settings on seed {seed}: {display.summary(study)}"
         )
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
-        work = partial(_confirm_one, study, parent, display)
+        work = partial(_confirm_one, study, parent, plan.gpus, display)
         values = job.run_parallel(settings.workers, work, jobs)
         racing = ranked(
             study,
@@ -182,6 +183,7 @@ def _race(
 def _confirm_one(
     study: optuna.Study,
     parent: Run,
+    gpus: Gpus,
     display: Display,
     one: tuple[int, TrainSettings],
     stop: threading.Event,
@@ -201,7 +203,10 @@ def _confirm_one(
             display.epoch(name, message[1], training.epochs)
 
     arguments = (training, parent.id, "confirm", tags, run_name)
-    outcome = job.run(TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop)
+    with gpus.one() as environment:
+        outcome = job.run(
+            TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop, environment=environment
+        )
     display.ended(name, confirmed=True)
     if outcome.kind == "failed":
         display.print(f"{name} failed: {outcome.text}")

@@ -16,7 +16,7 @@ from pipeline.runs import addresses, params, process, queries, stores, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
-from search.jobs import CHECK_DEVICE, job
+from search.jobs import CHECK_DEVICE, gpus, job
 from search.methods.samplers import make_pruner, silence_optuna
 from search.methods.space import Point
 from search.settings import SearchSettings
@@ -39,6 +39,7 @@ def search(settings: SearchSettings) -> str:
     stores.require_database(settings.storage, "storage=")
     start = starting_values(settings)
     Plan(settings, settings.data, start).first_points()  # raises for a space that can't be used
+    gpus.chosen(settings.gpus)  # raises for a GPU that is not there
     with ExitStack() as opening:
         opening.enter_context(storage.lock(settings.storage))
         database = storage.open_storage(settings.storage)
@@ -52,7 +53,7 @@ def search(settings: SearchSettings) -> str:
             plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()
-            job.run_single(CHECK_DEVICE, "auto", name="the self-test")
+            check_devices(plan)
             with Display(plan, deadline) as display:
                 workers = [
                     Worker(number, plan, database, parent.id, deadline, display)
@@ -65,6 +66,19 @@ def search(settings: SearchSettings) -> str:
                 with storage.lock(settings.storage, ".end"):
                     finalize.finish(study, plan, parent, deadline, display)
     return parent.id
+
+
+def check_devices(plan: Plan) -> None:
+    """Self-test every GPU that trials use, or the CPU. Raises TrainingError."""
+    names = plan.gpus.names
+    environments = [gpus.environment(name) for name in names] or [{}]
+
+    def test(environment: dict[str, str], stop: threading.Event) -> job.Outcome:
+        return job.run(CHECK_DEVICE, "auto", stop=stop, environment=environment)
+
+    outcomes = job.run_parallel(len(environments), test, environments)
+    for name, outcome in zip(names or [""], outcomes, strict=True):
+        job.value_of(outcome, f"the self-test of GPU {name}" if name else "the self-test")
 
 
 def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
@@ -249,15 +263,17 @@ class Worker:
         training = self.plan.training(point)
         name = f"trial {taken.number}"
         try:
-            outcome = trial.run(
-                taken,
-                training,
-                self.parent_id,
-                settings.epochs,
-                heartbeat=heartbeat,
-                on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
-                stop=stop,
-            )
+            with self.plan.gpus.one() as environment:
+                outcome = trial.run(
+                    taken,
+                    training,
+                    self.parent_id,
+                    settings.epochs,
+                    heartbeat=heartbeat,
+                    on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
+                    stop=stop,
+                    environment=environment,
+                )
         except UpdateFinishedTrialError:
             self.display.print(f"{name} was taken over by another worker")
             return
