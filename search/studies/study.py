@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -23,6 +23,7 @@ from search.settings import SearchSettings
 from search.studies import finalize, front, progress, proposals, storage, trial
 from search.studies.deadline import Deadline
 from search.studies.display import Display
+from search.studies.lease import Leases
 from search.studies.plan import Plan, starting_values
 from search.studies.results import shown
 
@@ -41,7 +42,8 @@ def search(settings: SearchSettings) -> str:
     Plan(settings, settings.data, start).first_points()  # raises for a space that can't be used
     gpus.chosen(settings.gpus)  # raises for a GPU that is not there
     with ExitStack() as opening:
-        opening.enter_context(storage.lock(settings.storage))
+        leases = Leases(settings.storage)
+        opening.enter_context(leases.hold(settings.study, "open"))
         database = storage.open_storage(settings.storage)
         earlier = earlier_study(settings, database)
         study = open_study(settings, database)
@@ -56,15 +58,11 @@ def search(settings: SearchSettings) -> str:
             check_devices(plan)
             with Display(plan, deadline) as display:
                 workers = [
-                    Worker(number, plan, database, parent.id, deadline, display)
+                    Worker(number, plan, database, leases, parent.id, deadline, display)
                     for number in range(settings.workers)
                 ]
-                try:
-                    job.run_parallel(settings.workers, Worker.run, workers)
-                except StorageInternalError as error:
-                    raise storage.unreachable(settings.storage, error) from error
-                with storage.lock(settings.storage, ".end"):
-                    finalize.finish(study, plan, parent, deadline, display)
+                job.run_parallel(settings.workers, Worker.run, workers)
+                finalize.finish(study, plan, parent, leases, deadline, display)
     return parent.id
 
 
@@ -190,6 +188,10 @@ def require_known_choices(study: optuna.Study, plan: Plan) -> None:
                 )
 
 
+_one_thread = threading.Lock()
+"""Held by the thread of this process that takes a trial, so that only one asks for the lease."""
+
+
 @dataclass
 class Worker:
     """A thread of a study: it takes one trial after another until the study has enough."""
@@ -197,6 +199,7 @@ class Worker:
     number: int
     plan: Plan
     database: RDBStorage
+    leases: Leases
     parent_id: str
     deadline: Deadline
     display: Display
@@ -217,8 +220,11 @@ class Worker:
         """
         settings = self.plan.settings
         while not stop.is_set() and not self._time_is_up():
-            with storage.lock(settings.storage):
-                if self.has_enough():
+            with (
+                _one_thread,
+                self.leases.hold(settings.study, "take", give_up=stop.is_set) as lease,
+            ):
+                if lease is None or self.has_enough():
                     return
                 taken = self.take()
             if taken is None:
@@ -230,7 +236,7 @@ class Worker:
         return self.deadline.is_over(reserve=finalize.seconds_needed(self.study, self.plan))
 
     def has_enough(self) -> bool:
-        """Whether no further trial is wanted and none is running. Hold the lock."""
+        """Whether no further trial is wanted and none is running. Hold the lease."""
         storage.fail_dead_trials(self.study)
         count = storage.count(self.study)
         return self._wanted() <= count.n_done and not count.running
@@ -242,7 +248,7 @@ class Worker:
         return storage.count(self.study).n_done if ended else settings.trials
 
     def take(self) -> tuple[optuna.Trial, Point] | None:
-        """The next trial and its point; None while running trials may fail. Hold the lock."""
+        """The next trial and its point; None while running trials may fail. Hold the lease."""
         count = storage.count(self.study)
         if count.n_done + count.running >= self._wanted():
             return None
