@@ -39,6 +39,6 @@ def test_a_picture_of_ones_own_gets_a_word_and_a_bad_one_a_line(command: Command
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert errors == [
-        "error: nobody.png can't be read: [Errno 2] No such file or directory: 'nobody.png'; "
-        "get or unpack it again"
+        "error: nobody.png can't be read as a picture: [Errno 2] No such file or directory: "
+        "'nobody.png'; replace or remove it"
     ]
