@@ -243,6 +243,13 @@ def end_dead_runs() -> None:
             end_if_running(run.info.run_id, "FAILED", "its process was killed")
 
 
+def end_children(parent: Run) -> None:
+    """End the RUNNING runs below `parent`, whose processes the caller knows to be gone."""
+    below = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{parent.id}'"
+    for run in queries.search(below):
+        end_if_running(run.info.run_id, "FAILED", "its process was lost")
+
+
 def _is_abandoned(run: mlflow.entities.Run) -> bool:
     """Whether a run that `mlflow run` made on this machine was left by it before our part began."""
     tags = run.data.tags
