@@ -16,6 +16,7 @@ accuracy of the setting that it saw the best value of, also in points above the 
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Literal
 import numpy as np
 import optuna
 import tyro
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -160,6 +162,7 @@ def best_by_epoch(
 
 def main(replay: Replay) -> None:
     silence_optuna()
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of TPE's `group`
     benchmarks = recorded.read(replay.curves)
     if replay.surrogate is not None:
         benchmarks = [replace(benchmark, surrogate=replay.surrogate) for benchmark in benchmarks]

@@ -13,7 +13,8 @@ def one_line(text: str) -> str:
 
 def reason(error: BaseException, length: int = 200) -> str:
     """The text of an error of a library in one line, cut to `length`; its type if it has none."""
-    text = one_line(" ".join(str(error).split())) or type(error).__name__
+    said = str(error).partition("\n[SQL:")[0].partition("\n(Background on this error")[0]
+    text = one_line(" ".join(said.split())) or type(error).__name__
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

@@ -8,8 +8,8 @@ import re
 from urllib.parse import unquote
 
 MASK = "***"
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
-"""Addresses within a text; `masked` parses what is found."""
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+?)([:;,.]*(?:\s|$|['\"<>]))")
+"""Addresses within a text, and the punctuation after each; `masked` parses what is found."""
 VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 SHORTEST = 4
 """Length from which a secret is looked for outside its address; a shorter one is also a word."""
@@ -17,6 +17,7 @@ SECRET = re.compile("pass|pwd|secret|token|key|user|uid", re.IGNORECASE)
 """Names in a query whose values are hidden also where they stand alone."""
 NAME = re.compile(r"[\w.-]{0,16}")
 """User names; a longer text, or one with other characters, is a token."""
+_addresses: set[str] = set()
 _known: set[str] = set()
 _users: set[str] = set()
 
@@ -47,6 +48,7 @@ def remember(address: str) -> None:
     scheme, separator, rest = address.partition("://")
     if not separator or _is_file(scheme):
         return
+    _addresses.add(address)
     user, colon, password = rest.rpartition("@")[0].partition(":")
     if not colon and not NAME.fullmatch(user):  # a token
         user, password = "", user
@@ -70,9 +72,11 @@ def hide(text: str) -> str:
             remember(value)
         elif name in VARIABLES:
             _known.update(_forms(value))
+    for address in _addresses:
+        text = text.replace(address, masked(address))
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    text = ADDRESS.sub(lambda found: masked(found[0]), text)
+    text = ADDRESS.sub(lambda found: masked(found[1]) + found[2], text)
     for user in _users:  # a name may also be a word or a folder
         text = re.sub(rf"(?<![\w/.-]){re.escape(user)}(?![\w/.-])", MASK, text)
     return text

@@ -55,6 +55,13 @@ class SearchSettings(Settings):
         ),
     ] = 0.0
     workers: WORKERS = 2
+    gpus: Annotated[
+        str,
+        Setting(
+            "GPUs of which each trial gets one: auto (all visible ones), or their indexes with "
+            "commas between. Trials share them if there are more workers than GPUs."
+        ),
+    ] = "auto"
     storage: Annotated[
         str,
         Setting(

@@ -33,7 +33,7 @@ def test_ablation(data: str, store: Path, monkeypatch: Patch, capsys: Printed) -
     monkeypatch.setattr(ablation, "FILE", store / "ablation.csv")
     monkeypatch.setattr(ablation, "ROWS", {ablation.RECIPE: {}})
     monkeypatch.setattr(ablation, "TTA", {"one view": "none"})
-    small = replace(ablation.BASE, network=TINY, epochs=1, max_train_faces=60, image_size=48)
+    small = replace(ablation.BASE, width=0.05, epochs=1, max_train_faces=60, image_size=48)
     monkeypatch.setattr(ablation, "BASE", small)
     for _ in range(2):  # the second time it has nothing to do
         ablation.main(ablation.Ablation(data, seeds=2))

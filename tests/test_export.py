@@ -36,13 +36,6 @@ def test_export_keeps_both_precisions_on_the_training(command: Command, trained:
     done = command("pipeline.export", run=trained)
     assert done.returncode == 0, done.stderr
     client = mlflow.MlflowClient()
-    print(
-        "DBG",
-        client.get_run(trained).info.artifact_uri,
-        client.get_run(run_id).data.tags,
-        client.list_artifacts(run_id, "onnx"),
-        sorted(Path().rglob("*.onnx")),
-    )
     names = [f"{trained[:8]}-none-{precision}.onnx" for precision in ("float32", "int8")]
     assert [file.path for file in client.list_artifacts(trained, "onnx")] == [
         f"onnx/{name}" for name in names

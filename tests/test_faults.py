@@ -44,6 +44,7 @@ PASSWORDS = ("s3cr3tpw", "se@cretpw", "a/b?c=s3cr3tpw", "100%s3cr3tpw")
 def test_no_address_shows_its_user_or_password(
     address: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(secrets, "_addresses", set())
     monkeypatch.setattr(secrets, "_known", set())
     monkeypatch.setattr(secrets, "_users", set())
     full = address.format(password)
@@ -326,7 +327,7 @@ def test_mlflow_run_elsewhere_finds_relative_paths_and_hides_the_storages_passwo
     done = mlflow_run("ingest", f"source={Path(csv).name}")
     assert done.returncode == 0, done.stderr
     refused = mlflow_run("search", "storage=postgresql://alice:s3cr3tpw@127.0.0.1:9/d")
-    assert "storage=postgresql://***@127.0.0.1:9/d: psycopg2 is not installed" in refused.stderr
+    assert "storage=postgresql://***@127.0.0.1:9/d: psycopg is not installed" in refused.stderr
     newest = MlflowClient().search_runs(["0"])[0]
     assert newest.data.params["storage"] == "postgresql://***@127.0.0.1:9/d"
     assert b"s3cr3tpw" not in (store / "mlflow.db").read_bytes()

@@ -31,8 +31,8 @@ def runs(step: str) -> list[Run]:
 
 
 def final_metrics(run: Run) -> dict[str, float]:
-    timed = ("time/images_per_second", "time/recording_seconds")
-    return {k: v for k, v in run.data.metrics.items() if k not in timed}
+    of_the_process = ("time/", "system/", "resumed_from_epoch")
+    return {k: v for k, v in run.data.metrics.items() if not k.startswith(of_the_process)}
 
 
 def speeds(run: Run) -> list[float]:

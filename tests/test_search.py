@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import optuna
 import psutil
@@ -27,12 +28,14 @@ from pipeline.data.sample import draw
 from pipeline.data.splitting import assemble
 from pipeline.errors import InputError, Pruned, TrainingError
 from pipeline.runs import process, queries, tracking
+from pipeline.runs.environment import FILE
 from search.jobs import job
 from search.methods import samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, front, storage, summary, trial
 from search.studies.deadline import Deadline
 from search.studies.display import Display
+from search.studies.lease import Leases
 from search.studies.plan import Plan
 from search.studies.proposals import enqueue
 from search.studies.study import Worker, earlier_study, open_study, search
@@ -63,7 +66,8 @@ def stored_study(name: str = "emotion") -> optuna.Study:
 
 
 def end(study: optuna.Study, plan: Plan, parent: tracking.Run) -> None:
-    finalize.finish(study, plan, parent, Deadline(0), Display(plan, Deadline(0)))
+    leases = Leases("sqlite:///optuna.db")
+    finalize.finish(study, plan, parent, leases, Deadline(0), Display(plan, Deadline(0)))
 
 
 def resumed_from(trial: optuna.trial.FrozenTrial) -> int:
@@ -152,14 +156,20 @@ def test_a_killed_worker_is_replaced_and_the_study_ends_with_every_trial(
 
 @pytest.mark.slow
 def test_a_front_of_macro_f1_against_parameters_is_searched_confirmed_and_shown(
-    start_study: Callable[..., Child], data: str
+    start_study: Callable[..., Child], data: str, environment: dict[str, str]
 ) -> None:
     options = SMALL | {"vary": "width=0.05..0.5", "objective": "macro_f1", "cost": "parameters"}
-    study = start_study(data=data, trials=5, **options)
+    two_gpus = environment | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    study = start_study(data=data, trials=5, environment=two_gpus, **options)
     assert study.end() == 0, study.stderr
     assert_accounted_for(5)
 
     client = MlflowClient()
+    used = {
+        mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/{FILE}")["device"]["visible_gpus"]
+        for run in [*runs("trial"), *runs("confirm")]
+    }
+    assert used == {"0", "1"}, "one GPU each"
     finished = stored_study().get_trials(states=(TrialState.COMPLETE,))
     for one in finished:
         metrics = client.get_run(one.user_attrs["run"]).data.metrics
@@ -230,9 +240,15 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
         pytest.raises(InputError, match="gone: no such dataset folder"),
         tracking.record("study", settings) as parent,
     ):
-        Worker(0, plan, database, parent.id, Deadline(0), Display(plan, Deadline(0))).run(
-            threading.Event()
-        )
+        Worker(
+            0,
+            plan,
+            database,
+            Leases(settings.storage),
+            parent.id,
+            Deadline(0),
+            Display(plan, Deadline(0)),
+        ).run(threading.Event())
     assert storage.count(study) == storage.Count(n_done=0, running=0)
 
 
@@ -272,6 +288,21 @@ def test_four_processes_at_once_on_no_database_share_one_study(
         assert study.end() == 0, study.stderr
     assert_accounted_for(2)
     assert len(runs("train")) == len(runs("evaluate")) == 1
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_while_it_ends_a_study_is_replaced_by_one_that_waits(
+    start_study: Callable[..., Child], data: str
+) -> None:
+    studies = [start_study(data=data, trials=2, workers=1, **LONG) for _ in range(2)]
+    waiting = "the study emotion is being ended by process"
+    [waits] = until(lambda: [study for study in studies if waiting in study.stdout])
+    [ends] = [study for study in studies if study is not waits]
+    ends.kill()
+    assert waits.end() == 0, waits.stderr
+    assert_accounted_for(2)
+    assert [run.info.status for run in runs("train")].count("FINISHED") == 1
+    assert len(runs("evaluate")) == 1
 
 
 def test_a_trial_whose_command_was_killed_is_put_up_again_with_its_settings(store: Path) -> None:
@@ -342,7 +373,15 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     database = storage.open_storage("sqlite:///optuna.db")
     study = open_study(settings, database)
     plan = Plan(settings, "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0), Display(plan, Deadline(0)))
+    worker = Worker(
+        0,
+        plan,
+        database,
+        Leases("sqlite:///optuna.db"),
+        "none",
+        Deadline(0),
+        Display(plan, Deadline(0)),
+    )
     taken: list[dict[str, Any]] = []
     while not worker.has_enough():
         taking = worker.take()
@@ -364,7 +403,15 @@ def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
     plan = Plan(SearchSettings(timeout=2), "none", {})
-    worker = Worker(0, plan, database, "none", Deadline(0.001), Display(plan, Deadline(0.001)))
+    worker = Worker(
+        0,
+        plan,
+        database,
+        Leases("sqlite:///optuna.db"),
+        "none",
+        Deadline(0.001),
+        Display(plan, Deadline(0.001)),
+    )
     worker.run(threading.Event())
     assert study.trials == []
 
@@ -436,28 +483,6 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     cost = summary.cost(table, settings, parent)
     assert "7 trials (5 finished, 1 pruned, 1 failed): 21 epochs" in cost
     assert "asked for 90; ending early saved 80 % of them" in cost
-
-
-def test_the_end_of_a_study_is_left_to_the_machine_that_began_it(
-    store: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study, settings = optuna.create_study(), SearchSettings()
-    study.set_user_attr("ending", {"n_done": 0, "host": "elsewhere"})
-    with tracking.record("study", settings) as parent:
-        end(study, Plan(settings, "none", {}), parent)
-    assert "the machine elsewhere ends the study" in capsys.readouterr().out
-    [left] = runs("study")
-    assert (left.info.status, left.data.tags["process"]) == ("RUNNING", "")
-    tracking.end_dead_runs()
-    assert runs("study")[0].info.status == "RUNNING"
-
-    study.set_user_attr("ending", {})
-    with (
-        tracking.record("study", settings, run_id=parent.id) as again,
-        pytest.raises(TrainingError, match="no trial of the study"),
-    ):
-        end(study, Plan(settings, "none", {}), again)
-    assert study.user_attrs["ending"] == {}, "any machine may try again"
 
 
 def test_a_command_whose_time_is_up_leaves_the_study_to_those_that_still_train(

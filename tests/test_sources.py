@@ -214,14 +214,14 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, some: Faces) -> None:
 
 def test_an_archive_with_a_password_is_refused(tmp_path: Path, some: Faces) -> None:
     plain = write_kaggle(tmp_path / "fer2013.csv", some)
-    with zipfile.ZipFile(tmp_path / "secret.zip", "w") as out:
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as out:
         out.write(plain, "fer2013.csv")
-    packed = bytearray((tmp_path / "secret.zip").read_bytes())
+    packed = bytearray((tmp_path / "locked.zip").read_bytes())
     for flags in (6, packed.index(b"PK\x01\x02") + 8):  # of the file, and of the directory
         packed[flags] |= 1  # encrypted
-    (tmp_path / "secret.zip").write_bytes(packed)
-    with pytest.raises(InputError, match=r"secret.zip can't be read: .*password"):
-        sources.read(str(tmp_path / "secret.zip"), seed=0)
+    (tmp_path / "locked.zip").write_bytes(packed)
+    with pytest.raises(InputError, match=r"locked.zip can't be read: .*password"):
+        sources.read(str(tmp_path / "locked.zip"), seed=0)
 
 
 def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:

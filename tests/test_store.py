@@ -174,6 +174,14 @@ def test_a_run_that_fails_says_why_in_its_description(store: Path) -> None:
     assert note_of(run.id).startswith("**Failed**: ValueError: too bad")
 
 
+def test_a_description_keeps_no_password(store: Path) -> None:
+    storage = "postgresql://me:swordfish@localhost/optuna"
+    with tracking.record("study", SearchSettings(storage=storage)) as run:
+        run.describe(notes.settings_note(SearchSettings(storage=storage)))
+    assert "localhost/optuna" in note_of(run.id)
+    assert "swordfish" not in note_of(run.id)
+
+
 def test_trainings_sort_by_test_accuracy_and_the_model_knows_its_dataset(trained: str) -> None:
     tested = run_of("evaluate").data.metrics
     training = MlflowClient().get_run(trained)
@@ -181,6 +189,9 @@ def test_trainings_sort_by_test_accuracy_and_the_model_knows_its_dataset(trained
     [output] = training.outputs.model_outputs
     model = MlflowClient().get_logged_model(output.model_id)
     digest = training.data.tags["dataset_digest"]
+    assert model.tags["mlflow.note.content"].startswith("# report, a network")
+    assert "**Accuracy on test" in model.tags["mlflow.note.content"]
+    assert "val/accuracy" in {m.key for m in model.metrics}
     on_dataset = [
         m for m in model.metrics if (m.dataset_name, m.dataset_digest) == ("faces.csv", digest)
     ]

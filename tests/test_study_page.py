@@ -138,7 +138,7 @@ def test_the_page_has_every_trial_with_its_state_and_the_best_ones_command() -> 
     page = render(study, about())
     read_page = Reader(page)
     head, *rows = read_page.rows
-    assert head[:5] == ["trial", "state", "validation accuracy", "epochs", "seconds"]
+    assert head[:5] == ["trial", "state", "validation accuracy", "trained epochs", "seconds"]
     assert set(head[5:]) == {"lr", "batch_size", "optimizer", "momentum", "flip", "reason"}
     words = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     assert [row[:2] for row in rows] == [

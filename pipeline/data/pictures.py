@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline import paths
 from pipeline.data import SIDE
-from pipeline.data.archives import open_regular, readable
+from pipeline.data.archives import open_regular
 from pipeline.errors import InputError, reason
 
 FORMATS = (
@@ -29,8 +29,13 @@ MOST_PIXELS = 50_000_000
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """A picture as (48, 48) grey levels, upright. Raises InputError if it can't be read."""
     path = paths.find(str(path))
-    with readable(path), open_regular(path) as file:
-        data = file.read(LARGEST + 1)
+    try:
+        with open_regular(path) as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} can't be read as a picture: {reason(error)}; replace or remove it"
+        ) from error
     face = decode(data, path, must_be_one=True)
     assert face is not None
     return face

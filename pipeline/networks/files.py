@@ -1,6 +1,7 @@
 """Trained networks: loading .keras files, predicting, copying weights."""
 
 import math
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,10 @@ def load(file: Path) -> keras.Model:
     if not all(np.isfinite(values).all() for values in get_state(model.weights)):
         raise InputError(f"{file}: a weight is not a finite number; train the network again")
     face = np.arange(SIDE * SIDE).reshape(1, SIDE, SIDE, 1) % 256
-    answer = np.asarray(model(face.astype(np.float32), training=False), np.float32)
+    try:
+        answer = np.asarray(model(face.astype(np.float32), training=False), np.float32)
+    except Exception as error:  # a layer may be made for other types or sizes
+        raise InputError(f"{file}: can't compute ({reason(error, 150)})") from error
     if not (np.isfinite(answer).all() and answer.min() >= 0 and abs(answer.sum() - 1) < 0.01):
         raise InputError(
             f"{file}: returns no probabilities; end the network with a softmax over the classes"
@@ -124,7 +128,16 @@ def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32
 def summary(model: keras.Model) -> str:
     """Keras' layer table with output shapes and parameter counts, as text."""
     lines: list[str] = []
-    model.summary(line_length=100, print_fn=lines.append, expand_nested=True)
+    width = os.environ.get("COLUMNS")
+    # Rich cuts the table off at the terminal's width, which is 80 where there is no terminal.
+    os.environ["COLUMNS"] = "120"
+    try:
+        model.summary(line_length=100, print_fn=lines.append, expand_nested=True)
+    finally:
+        if width is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = width
     return "\n".join(lines) + "\n"
 
 

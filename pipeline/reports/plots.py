@@ -33,7 +33,7 @@ def _figure(height: float) -> Figure:
 
 
 def _save(figure: Figure, file: Path) -> Path:
-    figure.savefig(file, dpi=DPI)
+    figure.savefig(file, dpi=DPI, bbox_inches="tight", pad_inches=0.08)
     return file
 
 

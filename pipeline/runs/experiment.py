@@ -33,7 +33,7 @@ MODEL_TRAINING = "workflowType=machine_learning"
 _TEXT = """Facial emotion recognition: every dataset, training, evaluation and search is a run here.
 
 **Views** (the menu above the table): *Trainings*, the best on test first; *Studies*, searches with
-their trials; *Evaluations*, each look at the test images. A run's page begins with its result and
+their trials; *Evaluations*, every one on the test images. A run's page begins with its result and
 the command that repeats it. Which of two networks is better: `mlflow run . -e compare -P
 runs=ID,ID`.
 
@@ -132,8 +132,9 @@ def view_address(view: View = TRAININGS, port: int = PORT) -> str:
 def _server(port: int) -> str:
     """Address of the server, or of the one that `mlflow ui` starts."""
     uri = mlflow.get_tracking_uri()
-    is_server = uri.startswith("http")
-    return secrets.without_user(uri).rstrip("/") if is_server else f"http://127.0.0.1:{port}"
+    if uri.startswith("http"):
+        return secrets.without_user(uri).rstrip("/")
+    return f"http://127.0.0.1:{port}"
 
 
 if __name__ == "__main__":  # for `make ui`

@@ -19,17 +19,21 @@ from pipeline.data import CLASSES, SIDE
 
 
 def log(
-    network: Any, name: str, requirements: Sequence[str], finish: Callable[[Path], None]
+    network: Any,
+    name: str,
+    requirements: Sequence[str],
+    finish: Callable[[Path], None],
+    epoch: int = 0,
 ) -> ModelInfo:
     """Log a Keras network (N, 48, 48, 1) to the active run as the model `name`.
 
     `requirements` are the packages that serve it, as pip takes them. `finish` is called with the
-    folder of the saved model before it is logged.
+    folder of the saved model before it is logged. The run's metrics of `epoch` become the model's.
     """
     # MLflow infers requirements by loading the model in another process, which takes 8 s.
     return Model.log(
         None, _Flavor(finish), name=name, flavor_name="keras", network=network,
-        requirements=requirements,
+        requirements=requirements, step=epoch,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from pipeline import secrets
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned, note, one_line
 from pipeline.runs import (
@@ -87,7 +88,7 @@ class Run:
 
     def describe(self, text: str) -> None:
         """Set the description, Markdown that MLflow shows at the top of the run's page."""
-        self.tag(**{experiment.NOTE: text[:LONGEST_NOTE]})
+        self.tag(**{experiment.NOTE: secrets.hide(text)[:LONGEST_NOTE]})
 
     def leave(self) -> None:
         """Stop writing to this run, which stays RUNNING for the other processes that use it."""
@@ -124,7 +125,7 @@ class Run:
         content = environment.environment() | more
         self.log_text(json.dumps(content, indent=2) + "\n", environment.FILE)
         if changes := environment.changes():
-            self.log_text(changes, environment.CHANGES)
+            self.log_text(secrets.hide(changes), environment.CHANGES)
 
     def log_text(self, text: str, name: str) -> None:
         self._client.log_text(self.id, text, name)
@@ -163,12 +164,14 @@ class Run:
         model: Any,
         finish: Callable[[Path], None] = lambda folder: None,
         name: str = "model",
-    ) -> None:
-        """Log a Keras network for grey levels (N, 48, 48, 1), ready to be served.
+        epoch: int = 0,
+    ) -> str:
+        """Log a Keras network for grey levels (N, 48, 48, 1), ready to be served; returns its id.
 
-        `finish` is called with the folder of the saved model before it is logged.
+        `finish` is called with the folder of the saved model before it is logged. `epoch` is the
+        one that the network is of.
         """
-        models.log(model, name, environment.model_packages(), finish)
+        return models.log(model, name, environment.model_packages(), finish, epoch).model_id
 
 
 @contextmanager
@@ -238,6 +241,13 @@ def end_dead_runs() -> None:
     for run in queries.search("attributes.status = 'RUNNING'"):
         if all(process.is_gone(name) for name in _processes(run)) or _is_abandoned(run):
             end_if_running(run.info.run_id, "FAILED", "its process was killed")
+
+
+def end_children(parent: Run) -> None:
+    """End the RUNNING runs below `parent`, whose processes the caller knows to be gone."""
+    below = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{parent.id}'"
+    for run in queries.search(below):
+        end_if_running(run.info.run_id, "FAILED", "its process was lost")
 
 
 def _is_abandoned(run: mlflow.entities.Run) -> bool:
@@ -320,12 +330,18 @@ def _log_settings(run_id: str, settings: Settings) -> None:
     MlflowClient().log_batch(run_id, params=missing)
 
 
-def log_model_text(model_id: str, text: str, name: str) -> None:
-    """Write a file beside a logged model, over one of the same name."""
+def log_card(model_id: str, card: str, name: str) -> None:
+    """Write a logged model's card beside it, over an earlier one, and as its description."""
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / name
-        file.write_text(text)
+        file.write_text(card)
         MlflowClient().log_model_artifact(model_id, str(file))
+    describe_model(model_id, card)
+
+
+def describe_model(model_id: str, text: str) -> None:
+    """Set the description of a logged model, Markdown."""
+    MlflowClient().set_logged_model_tags(model_id, {experiment.NOTE: text[:LONGEST_NOTE]})
 
 
 def _short_name(dataset: Dataset) -> str:

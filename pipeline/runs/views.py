@@ -28,6 +28,12 @@ class View:
     order: str
 
     @property
+    def widths(self) -> dict[str, int]:
+        """Pixels of the columns whose names are too long for MLflow's own width."""
+        names = {column: column.partition("`")[2].rstrip("`") for column in self.columns}
+        return {column: 30 + 7 * len(name) for column, name in names.items() if len(name) > 10}
+
+    @property
     def tag(self) -> str:
         return PREFIX + self.key
 
@@ -44,7 +50,7 @@ class View:
             "selectedColumns": list(self.columns),
             # MLflow applies widths only to the columns that are in the order.
             "columnOrder": [NAME_COLUMN, DATE_COLUMN, *self.columns],
-            "columnWidths": {NAME_COLUMN: 400},
+            "columnWidths": {NAME_COLUMN: 360, **self.widths},
             "runsExpanded": {},
             "runsPinned": [],
             "runsHidden": [],
@@ -88,8 +94,9 @@ TRAININGS = View(
     "Trainings",
     "tags.step LIKE 'train%'",  # of one seed, or of several
     [
-        *_metrics("test/accuracy", "test/accuracy_low", "test/accuracy_high", "val/best_accuracy"),
+        *_metrics("test/accuracy", "val/best_accuracy"),
         *_params("network", "optimizer", "lr", "batch_size", "epochs", "seed"),
+        *_metrics("test/accuracy_low", "test/accuracy_high"),
         "attributes.`Dataset`",
     ],
     "metrics.`test/accuracy`",
@@ -115,6 +122,6 @@ EVALUATIONS = View(
         "attributes.`Dataset`",
         *_tags("earlier_evaluations"),
     ],
-    CREATED,
+    "metrics.`test/accuracy`",  # by date MLflow would list their parents
 )
 VIEWS = (TRAININGS, STUDIES, EVALUATIONS)

@@ -148,7 +148,7 @@ def _tell_training(
     model_id = queries.logged_model(trained_by)
     if model_id and (card := queries.model_text(model_id, model_card.FILE)):
         card = model_card.with_figures(card, result, "test")
-        tracking.log_model_text(model_id, card, model_card.FILE)
+        tracking.log_card(model_id, card, model_card.FILE)
 
 
 def _unseen(

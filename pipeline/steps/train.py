@@ -195,7 +195,7 @@ def _log_model(model: keras.Model, result: TrainResult, evaluation: Metrics, run
         learnt.add(next(folder.rglob("*.keras")), card, known)
         (folder / model_card.FILE).write_text(card)
 
-    run.log_model(model, finish)
+    tracking.describe_model(run.log_model(model, finish, epoch=result.best_epoch), card)
 
 
 def _learnt(result: TrainResult, initial_digest: str | None) -> Learnt:

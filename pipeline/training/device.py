@@ -26,6 +26,8 @@ class Device:
     bfloat16: bool
     """Whether bfloat16 is faster than float32 on it with this backend."""
     threads: int
+    visible_gpus: str | None
+    """CUDA_VISIBLE_DEVICES: of a trial the index of its GPU, None where it is not set."""
 
 
 def use_threads(threads: int) -> int:
@@ -66,6 +68,7 @@ def describe(threads: int) -> Device:
         gpu=f"{gpu_name}, {_driver()}" if gpu_name else _why_no_gpu(),
         bfloat16=capability >= AMPERE if gpu_name else on_cpu_bfloat16,
         threads=threads,
+        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
 
 

@@ -17,7 +17,7 @@ from search.settings import CompareSettings
 
 def compare(settings: CompareSettings) -> str:
     """Record a comparison and return its run's id."""
-    candidates = [_candidate(run, settings.ids) for run in settings.ids]
+    candidates = [candidate(run, settings.ids) for run in settings.ids]
     paired_tests.require_same_faces(candidates)
     faces = len(candidates[0].labels)
     common = iter(paired_tests.common_faces([p for c in candidates for p in c.members]))
@@ -28,7 +28,7 @@ def compare(settings: CompareSettings) -> str:
     name = f"compare · {len(candidates)} networks"
     with tracking.record("compare", settings, name=name) as run, TemporaryDirectory() as scratch:
         run.tag(faces_digest=candidates[0].digest)
-        run.describe(_note(text, settings))
+        run.describe(_note(text.splitlines(), settings))
         file = Path(scratch) / "comparison.html"
         file.write_text(page.render(candidates, pairs, left_out))
         run.log_file(file)
@@ -37,17 +37,22 @@ def compare(settings: CompareSettings) -> str:
     return run.id
 
 
-def _note(text: str, settings: CompareSettings) -> str:
-    """Description of a comparison: accuracies and verdicts, a line each, and the command."""
-    lines = [f"- {line}" for line in text.splitlines()]
+def _note(lines: list[str], settings: CompareSettings) -> str:
+    """Description of a comparison: its verdicts, then accuracies, and the command.
+
+    `lines` are a line for each network, and then the verdicts and remarks.
+    """
+    networks, verdicts = lines[: len(settings.ids)], lines[len(settings.ids) :]
     return notes.paragraphs(
-        "\n".join(lines),
+        "\n".join(f"- **{line}**" for line in verdicts),
+        "\n".join(f"- {line}" for line in networks),
         "By class, and with intervals: `comparison.html`.",
         notes.settings_note(settings),
     )
 
 
-def _candidate(run_id: str, ids: list[str]) -> Candidate:
+def candidate(run_id: str, ids: list[str]) -> Candidate:
+    """The network or group of a train, evaluate or group run; `ids` are those that are compared."""
     given = queries.get(run_id, "evaluate", "train", "train_seeds", "evaluate_seeds")
     runs = [_evaluation(run) for run in _members(given)]
     trained = [run.data.tags["trained_by"] for run in runs]

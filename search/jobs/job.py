@@ -11,11 +11,12 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import parent_process
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from mlflow.exceptions import MlflowException
@@ -60,14 +61,15 @@ def run(
     stop: threading.Event,
     on_message: Send = lambda message: None,
     heartbeat: Callable[[], None] = lambda: None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """Run `task(send, *arguments)` in a child process and wait until it has ended.
 
     `on_message` is called with each message of the job and returns the reply; `heartbeat` is called
     at least every second. When `stop` is set, or one of the two raises, the job is interrupted as
-    by Ctrl-C.
+    by Ctrl-C. `environment` is added to that of this process.
     """
-    connection, child = _start(task, arguments)
+    connection, child = _start(task, arguments, environment)
     try:
         outcome = _receive(connection, child, stop, on_message, heartbeat)
     except BaseException:
@@ -129,13 +131,15 @@ def run_parallel(
     return [future.result() for future in futures]
 
 
-def _start(task: Task, arguments: tuple[object, ...]) -> tuple[Connection, Any]:
+def _start(
+    task: Task, arguments: tuple[object, ...], environment: Mapping[str, str]
+) -> tuple[Connection, Any]:
     context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload(PRELOADED)
     connection, child_connection = context.Pipe()
     child = context.Process(
-        target=_work, args=(child_connection, dict(os.environ), task, arguments)
+        target=_work, args=(child_connection, {**os.environ, **environment}, task, arguments)
     )
     child.start()
     child_connection.close()

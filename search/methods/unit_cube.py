@@ -168,7 +168,10 @@ def from_unit(bounds: BaseDistribution, coordinate: float) -> Any:
     if isinstance(bounds, CategoricalDistribution):
         return bounds.choices[int(coordinate)]
     value = float(_values(bounds, np.array([coordinate]))[0])
-    return round(value) if isinstance(bounds, IntDistribution) else value
+    if isinstance(bounds, IntDistribution):
+        return round(value)
+    rounded = float(f"{value:.6g}")  # short in commands and tables
+    return min(max(rounded, bounds.low), bounds.high)  # type: ignore[attr-defined]
 
 
 def _size(bounds: BaseDistribution) -> int:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Test:
 class Step:
     """A row of the report's grid, what is on record for it, and the command that adds it."""
 
+    title: str
     setting: Setting
     training: Training | None
     command: str
@@ -87,18 +89,37 @@ def steps(digest: str) -> Steps:
         if isinstance(row["train_run"], str)
     }
     # The names of the grid's rows are those of the report, whatever the share of its epochs.
-    rows = [_step(setting, recorded.get(setting.name), digest) for setting in REPORT]
+    rows = [
+        _step(title, setting, recorded.get(setting.name), digest)
+        for title, setting in zip(titles(REPORT), REPORT, strict=True)
+    ]
     picture = picture_of(grids[0].info.run_id, "report_vs_measured.png") if grids else None
     return Steps(rows, _shortened(grids[0]) if grids else "", picture)
 
 
-def _step(setting: Setting, recorded: tuple[str, str] | None, digest: str) -> Step:
+def titles(settings: Sequence[Setting]) -> list[str]:
+    """What each row changes, in the report's words; the first row is its baseline."""
+    first = settings[0]
+    found = [f"Baseline: {first.name}"]
+    for before, now in pairwise(settings):
+        found.append(
+            {
+                "optimizer": f"Optimizer {now.optimizer} instead of {first.optimizer}",
+                "epochs": f"Increasing epochs from {first.epochs} to {now.epochs}",
+                "batch": f"Decreasing the batch size from {before.batch_size} to {now.batch_size}",
+                "lr": f"Increasing the learning rate from {first.lr:g} to {now.lr:g}",
+            }[now.changed]
+        )
+    return found
+
+
+def _step(title: str, setting: Setting, recorded: tuple[str, str] | None, digest: str) -> Step:
     settings = TrainSettings(**values(setting, 1.0))
     command = notes.command_line(settings)
     if recorded is None:
         found = queries.finished_run("train", settings, digest)
         recorded = (found.info.run_id, "") if found else None
-    return Step(setting, training(recorded[0], digest) if recorded else None, command)
+    return Step(title, setting, training(recorded[0], digest) if recorded else None, command)
 
 
 def _shortened(grid: Run) -> str:
@@ -117,7 +138,7 @@ def training(run_id: str, digest: str) -> Training:
     """The training with this run id, and its newest evaluation on the dataset."""
     run = queries.get(run_id, "train")
     figures = queries.metrics_of(run)
-    layers, totals = _layers(run)
+    layers, totals = layer_table(_text(run, "network.txt"))
     evaluated = queries.evaluation_of(run_id, dataset_digest=digest)
     return Training(
         run=run_id,
@@ -148,11 +169,14 @@ def _test(run_id: str) -> Test:
     )
 
 
-def _layers(run: Run) -> tuple[list[list[str]], list[str]]:
-    """Rows and last lines of Keras' summary in network.txt."""
-    if "network.txt" not in _files(run):
-        return [], []
-    text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/network.txt")
+def _text(run: Run, name: str) -> str:
+    """A text among a run's artifacts; empty if it is not there."""
+    is_there = name in _files(run)
+    return mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{name}") if is_there else ""
+
+
+def layer_table(text: str) -> tuple[list[list[str]], list[str]]:
+    """Rows, of name, output shape and parameters, and last lines of Keras' summary."""
     rows: list[list[str]] = []
     for line in text.splitlines():
         if line.startswith("│"):

@@ -3,9 +3,7 @@
 What an interrupted command has begun already is not done again.
 """
 
-import socket
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,13 +14,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import TrainingError
 from pipeline.reports import notes
-from pipeline.runs import queries
+from pipeline.runs import queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
+from search.jobs.gpus import Gpus
 from search.studies import champion, front, storage, summary
 from search.studies.deadline import Deadline
 from search.studies.display import Display
+from search.studies.lease import Lease, Leases
 from search.studies.plan import Plan
 from search.studies.results import FRONT_POINTS, ROUNDS, Finalist, confirmed_in_round
 
@@ -31,40 +31,47 @@ OTHER_SECONDS = 20.0
 
 
 def finish(
-    study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline, display: Display
+    study: optuna.Study,
+    plan: Plan,
+    parent: Run,
+    leases: Leases,
+    deadline: Deadline,
+    display: Display,
 ) -> None:
     """Confirm, choose, train, test and register, and draw the study; once for the same trials.
 
-    Nothing is done while trials run elsewhere, which is so only after a `timeout`.
+    One process does it; the others wait until it has, and one of them goes on if it dies. Nothing
+    is done while trials run elsewhere, which is so only after a `timeout`.
 
     Raises TrainingError if no trial has finished.
     """
-    count = storage.count(study)
-    n_done = count.n_done
-    if count.running:
-        print(f"still running elsewhere: {count.running}; whoever finishes last ends the study")
-        parent.leave()
-        return
-    if study.user_attrs.get("ended_with") == n_done:
-        print(f"the study {study.study_name} has its {n_done} trials; see run {parent.id}")
-        return
-    if other := _claim(study, n_done):
-        print(
-            f"the machine {other} ends the study {study.study_name}; see run {parent.id}. If it is "
-            "gone, ask for one trial more"
-        )
-        parent.leave()
-        return
-    try:
-        _end(study, plan, parent, deadline, display)
-    except BaseException:
-        study.set_user_attr("ending", {})  # so that any machine may go on
-        raise
-    study.set_user_attr("ended_with", n_done)
+    name = study.study_name
+
+    def on_wait(owner: str) -> None:
+        display.print(f"the study {name} is being ended by process {owner}; waiting for it")
+
+    with leases.hold(name, "end", on_wait=on_wait, give_up=deadline.is_over) as lease:
+        count = storage.count(study)
+        if count.running or lease is None:
+            what = f"still running elsewhere: {count.running}" if lease else "time is up"
+            print(f"{what}; another process ends the study")
+            parent.leave()
+            return
+        if study.user_attrs.get("ended_with") == count.n_done:
+            print(f"the study {name} has its {count.n_done} trials; see run {parent.id}")
+            return
+        tracking.end_children(parent)
+        _end(study, plan, parent, lease, deadline, display)
+        study.set_user_attr("ended_with", count.n_done)
 
 
 def _end(
-    study: optuna.Study, plan: Plan, parent: Run, deadline: Deadline, display: Display
+    study: optuna.Study,
+    plan: Plan,
+    parent: Run,
+    lease: Lease,
+    deadline: Deadline,
+    display: Display,
 ) -> None:
     if plan.settings.cost != "none":
         best = front.spread(front.pareto(study), FRONT_POINTS)
@@ -78,7 +85,9 @@ def _end(
     display.stop()
     display.print(f"training the winner, the setting of trial {winner.trial.number}")
     run_id = _train(winner.settings, study, parent)
+    lease.require()  # the test split is opened once, and one model registered
     tested = _evaluate(run_id, study, plan.data, parent)
+    lease.require()
     verdict = champion.register(run_id, tested, plan.data, parent)
     best_value = {f"val/best_{plan.settings.objective}": winner.mean}
     # One step after the best so far of the last trial, so that MLflow shows it as the present one.
@@ -86,20 +95,6 @@ def _end(
     parent.log_metrics(best_value | queries.test_accuracy(tested), step=last_step)
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     display.print(summary.record(study, plan, parent, confirmed, tested, verdict))
-
-
-def _claim(study: optuna.Study, n_done: int) -> str:
-    """Say that this machine ends the study, unless another one did: returns that one's name.
-
-    Among processes of one machine the lock sees to it.
-    """
-    here, claim = socket.gethostname(), study.user_attrs.get("ending", {})
-    if claim.get("n_done") == n_done and claim["host"] != here:
-        return claim["host"]
-    study.set_user_attr("ending", {"n_done": n_done, "host": here})
-    time.sleep(1)  # of two machines that write at the same moment, the last one's name stays
-    stays = study.user_attrs["ending"]["host"]
-    return "" if stays == here else stays
 
 
 def finalists(study: optuna.Study, count: int = ROUNDS[0]) -> list[FrozenTrial]:
@@ -167,7 +162,7 @@ def _race(
             f"confirming the best {len(racing)} settings on seed {seed}: {display.summary(study)}"
         )
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
-        work = partial(_confirm_one, study, parent, display)
+        work = partial(_confirm_one, study, parent, plan.gpus, display)
         values = job.run_parallel(settings.workers, work, jobs)
         racing = ranked(
             study,
@@ -182,6 +177,7 @@ def _race(
 def _confirm_one(
     study: optuna.Study,
     parent: Run,
+    gpus: Gpus,
     display: Display,
     one: tuple[int, TrainSettings],
     stop: threading.Event,
@@ -201,7 +197,10 @@ def _confirm_one(
             display.epoch(name, message[1], training.epochs)
 
     arguments = (training, parent.id, "confirm", tags, run_name)
-    outcome = job.run(TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop)
+    with gpus.one() as environment:
+        outcome = job.run(
+            TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop, environment=environment
+        )
     display.ended(name, confirmed=True)
     if outcome.kind == "failed":
         display.print(f"{name} failed: {outcome.text}")

@@ -10,7 +10,7 @@ from pipeline.errors import InputError
 from pipeline.runs import params, queries
 from pipeline.settings import Hyperparameters, TrainSettings, recipe
 from search.grids import report_grid
-from search.jobs import job
+from search.jobs import gpus, job
 from search.methods.space import (
     STUDY_SETTINGS,
     Point,
@@ -41,6 +41,11 @@ class Plan:
     def space(self) -> Space:
         """What the study varies."""
         return make_space(self.settings)
+
+    @cached_property
+    def gpus(self) -> gpus.Gpus:
+        """The GPUs of this command's trials. Raises InputError."""
+        return gpus.Gpus(gpus.chosen(self.settings.gpus), self.settings.workers)
 
     @cached_property
     def base(self) -> TrainSettings:

@@ -10,6 +10,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.reports.notes import command_line
 from pipeline.runs.tracking import Run
 from search.methods.samplers import rungs
 from search.pages import page
@@ -140,5 +141,6 @@ def _description(study: optuna.Study, plan: Plan, count: storage.Count) -> str:
         for one in trials
         if one.state == TrialState.RUNNING
     ]
-    lines.append("Charts of all trials are in the artifact `study.html`.")
+    lines.append("Charts of all trials are in the artifact `study.html`. Continue it, if it stops:")
+    lines.append(f"    {command_line(plan.settings)}")
     return "\n\n".join(lines)

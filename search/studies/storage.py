@@ -1,23 +1,22 @@
 """Optuna storage of a study: opening it, heartbeats, and retrying trials whose process died."""
 
-import hashlib
-import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from functools import partial, wraps
+from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.errors import InputError, reason
-from pipeline.runs import params, process, stores, tracking
+from pipeline.runs import process, tracking
+from search.studies.database import engine_options, patiently, unreachable
+from search.studies.lease import Leases
 
 HEARTBEAT = 10
 """Seconds between two heartbeats of a running trial."""
@@ -25,49 +24,73 @@ GRACE = 60
 """Seconds without a heartbeat after which a trial on another machine counts as dead."""
 RETRIES = 3
 """Maximum retries of a trial whose process was killed, since its settings may be the cause."""
-SQLITE = "sqlite:///"
-SQLITE_PATIENCE = 60
-"""Seconds that a writer waits for a lock; sqlite's default of 5 is too short for many workers."""
 
 # Heartbeats are recorded by `job.run`, not by Study.optimize as Optuna expects.
 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
-def lock(url: str, purpose: str = "") -> FileLock:
-    """Lock between processes of this host, for creating a study and taking a trial.
+class Storage(RDBStorage):
+    """Optuna's storage, whose calls outlast an outage of the database's server."""
 
-    Optuna 5.0 fails if two processes create a database at the same time. The lock file is beside an
-    sqlite file, where all its users find it, or for a server in this host's temporary folder.
-    """
-    if file := stores.sqlite_file(url):
-        return FileLock(f"{file}{purpose}.lock")
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"emotion-search-{name}{purpose}.lock")
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        def has_arrived() -> bool | None:
+            # Of a state that is final, since any worker may have set RUNNING.
+            done = state.is_finished() and super(Storage, self).get_trial(trial_id).state == state
+            return True if done else None
 
-
-def open_storage(url: str) -> RDBStorage:
-    """Open Optuna's database, created if there is none. Raises InputError.
-
-    The caller holds `lock`.
-    """
-    options = {"connect_args": {"timeout": SQLITE_PATIENCE}} if url.startswith(SQLITE) else {}
-    try:
-        return RDBStorage(
-            url,
-            engine_kwargs=options,
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=_on_stale,
-        )
-    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        raise unreachable(url, error) from error
+        tell = partial(super().set_trial_state_values, trial_id, state, values)
+        return patiently(self.url, tell, has_arrived)
 
 
-def unreachable(url: str, error: Exception) -> InputError:
-    """InputError for a database that can't be opened, or is lost later."""
-    why = reason(error.__cause__ or error, 150)
-    return InputError(f"storage={params.without_password(url)}: can't be used ({why})")
+def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: Storage, *arguments: Any, **options: Any) -> Any:
+        return patiently(self.url, partial(method, self, *arguments, **options))
+
+    return call
+
+
+# What Optuna's cache, which is between a study and its storage, calls.
+for _name in (
+    "create_new_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "_get_trials",
+    "record_heartbeat",
+    "_get_stale_trial_ids",
+):
+    setattr(Storage, _name, _patient(getattr(RDBStorage, _name)))
+
+
+def open_storage(url: str) -> Storage:
+    """Open Optuna's database, created if there is none. Raises InputError."""
+    with Leases(url).hold("", "tables"):  # Optuna 5.0 fails if two processes create it at once
+        try:
+            return Storage(
+                url,
+                engine_kwargs=engine_options(url),
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=_on_stale,
+            )
+        except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
+            raise unreachable(url, error) from error
 
 
 @dataclass(frozen=True)
@@ -120,7 +143,7 @@ def make_heartbeat(storage: RDBStorage, trial: optuna.Trial) -> Callable[[], Non
 
 
 def fail_dead_trials(study: optuna.Study) -> None:
-    """Fail and retry the running trials whose process is gone. The caller holds `lock`.
+    """Fail and retry the running trials whose process is gone. The caller holds the lease.
 
     A dead process of this host is detected at once, one of another host by its heartbeat.
     """

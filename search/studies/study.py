@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -16,13 +16,14 @@ from pipeline.runs import addresses, params, process, queries, stores, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
-from search.jobs import CHECK_DEVICE, job
+from search.jobs import CHECK_DEVICE, gpus, job
 from search.methods.samplers import make_pruner, silence_optuna
 from search.methods.space import Point
 from search.settings import SearchSettings
 from search.studies import finalize, front, progress, proposals, storage, trial
 from search.studies.deadline import Deadline
 from search.studies.display import Display
+from search.studies.lease import Leases
 from search.studies.plan import Plan, starting_values
 from search.studies.results import shown
 
@@ -39,8 +40,10 @@ def search(settings: SearchSettings) -> str:
     stores.require_database(settings.storage, "storage=")
     start = starting_values(settings)
     Plan(settings, settings.data, start).first_points()  # raises for a space that can't be used
+    gpus.chosen(settings.gpus)  # raises for a GPU that is not there
     with ExitStack() as opening:
-        opening.enter_context(storage.lock(settings.storage))
+        leases = Leases(settings.storage)
+        opening.enter_context(leases.hold(settings.study, "open"))
         database = storage.open_storage(settings.storage)
         earlier = earlier_study(settings, database)
         study = open_study(settings, database)
@@ -52,19 +55,28 @@ def search(settings: SearchSettings) -> str:
             plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()
-            job.run_single(CHECK_DEVICE, "auto", name="the self-test")
+            check_devices(plan)
             with Display(plan, deadline) as display:
                 workers = [
-                    Worker(number, plan, database, parent.id, deadline, display)
+                    Worker(number, plan, database, leases, parent.id, deadline, display)
                     for number in range(settings.workers)
                 ]
-                try:
-                    job.run_parallel(settings.workers, Worker.run, workers)
-                except StorageInternalError as error:
-                    raise storage.unreachable(settings.storage, error) from error
-                with storage.lock(settings.storage, ".end"):
-                    finalize.finish(study, plan, parent, deadline, display)
+                job.run_parallel(settings.workers, Worker.run, workers)
+                finalize.finish(study, plan, parent, leases, deadline, display)
     return parent.id
+
+
+def check_devices(plan: Plan) -> None:
+    """Self-test every GPU that trials use, or the CPU. Raises TrainingError."""
+    names = plan.gpus.names
+    environments = [gpus.environment(name) for name in names] or [{}]
+
+    def test(environment: dict[str, str], stop: threading.Event) -> job.Outcome:
+        return job.run(CHECK_DEVICE, "auto", stop=stop, environment=environment)
+
+    outcomes = job.run_parallel(len(environments), test, environments)
+    for name, outcome in zip(names or [""], outcomes, strict=True):
+        job.value_of(outcome, f"the self-test of GPU {name}" if name else "the self-test")
 
 
 def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
@@ -176,6 +188,10 @@ def require_known_choices(study: optuna.Study, plan: Plan) -> None:
                 )
 
 
+_one_thread = threading.Lock()
+"""Held by the thread of this process that takes a trial, so that only one asks for the lease."""
+
+
 @dataclass
 class Worker:
     """A thread of a study: it takes one trial after another until the study has enough."""
@@ -183,6 +199,7 @@ class Worker:
     number: int
     plan: Plan
     database: RDBStorage
+    leases: Leases
     parent_id: str
     deadline: Deadline
     display: Display
@@ -203,8 +220,11 @@ class Worker:
         """
         settings = self.plan.settings
         while not stop.is_set() and not self._time_is_up():
-            with storage.lock(settings.storage):
-                if self.has_enough():
+            with (
+                _one_thread,
+                self.leases.hold(settings.study, "take", give_up=stop.is_set) as lease,
+            ):
+                if lease is None or self.has_enough():
                     return
                 taken = self.take()
             if taken is None:
@@ -216,7 +236,7 @@ class Worker:
         return self.deadline.is_over(reserve=finalize.seconds_needed(self.study, self.plan))
 
     def has_enough(self) -> bool:
-        """Whether no further trial is wanted and none is running. Hold the lock."""
+        """Whether no further trial is wanted and none is running. Hold the lease."""
         storage.fail_dead_trials(self.study)
         count = storage.count(self.study)
         return self._wanted() <= count.n_done and not count.running
@@ -228,7 +248,7 @@ class Worker:
         return storage.count(self.study).n_done if ended else settings.trials
 
     def take(self) -> tuple[optuna.Trial, Point] | None:
-        """The next trial and its point; None while running trials may fail. Hold the lock."""
+        """The next trial and its point; None while running trials may fail. Hold the lease."""
         count = storage.count(self.study)
         if count.n_done + count.running >= self._wanted():
             return None
@@ -249,15 +269,17 @@ class Worker:
         training = self.plan.training(point)
         name = f"trial {taken.number}"
         try:
-            outcome = trial.run(
-                taken,
-                training,
-                self.parent_id,
-                settings.epochs,
-                heartbeat=heartbeat,
-                on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
-                stop=stop,
-            )
+            with self.plan.gpus.one() as environment:
+                outcome = trial.run(
+                    taken,
+                    training,
+                    self.parent_id,
+                    settings.epochs,
+                    heartbeat=heartbeat,
+                    on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
+                    stop=stop,
+                    environment=environment,
+                )
         except UpdateFinishedTrialError:
             self.display.print(f"{name} was taken over by another worker")
             return

@@ -1,7 +1,8 @@
 """A trial of a study: a training in a process of its own, watched by the study's pruner."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -21,13 +22,14 @@ def run(
     heartbeat: Callable[[], None],
     on_epoch: Callable[[int], None] = lambda epoch: None,
     stop: threading.Event,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> job.Outcome:
     """Train `settings` as a child run of `parent_id`; the value is that of the best epoch.
 
     No trial of the study has more than `max_epochs` epochs. The id of the trial's run becomes its
     attribute `run`. A trial that repeats an interrupted one resumes from that one's checkpoint.
     Raises optuna's UpdateFinishedTrialError if another worker has taken the trial over, since this
-    one sent no heartbeat for too long.
+    one sent no heartbeat for too long. `environment` names the GPU.
     """
 
     def on_message(message: Any) -> bool:
@@ -49,7 +51,14 @@ def run(
     tags = {"study": study.study_name, "trial": trial.number, "first": first[0]}
     name = notes.joined(f"trial {trial.number}", *notes.words(trial.params))
     arguments = (settings, parent_id, "trial", tags, name)
-    return job.run(TRAIN_TRIAL, *arguments, on_message=on_message, heartbeat=heartbeat, stop=stop)
+    return job.run(
+        TRAIN_TRIAL,
+        *arguments,
+        on_message=on_message,
+        heartbeat=heartbeat,
+        stop=stop,
+        environment=environment,
+    )
 
 
 def comparable_epoch(settings: TrainSettings, epoch: int, max_epochs: int) -> int:
