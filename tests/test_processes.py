@@ -166,6 +166,7 @@ def test_a_terminated_mlflow_run_takes_a_continued_study_along(
         for name, value in {"data": data, "digest": dataset.digest, "parent": run.id}.items():
             study.set_user_attr(name, value)
     settings = {"study": "begun", "storage": storage, "network": TINY, "epochs": 2000, "workers": 1}
+    settings["fix"] = "patience=0"  # so that no trial ends by itself
     child = start("mlflow", *mlflow_run("search", **settings), environment=project_store)
     until(lambda: any("val/accuracy" in trial.data.metrics for trial in runs("trial")))
     child.send(signal.SIGTERM)
