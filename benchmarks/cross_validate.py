@@ -9,21 +9,18 @@ the better half alone. The noise is the standard deviation of what a search sees
 epoch.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 from sklearn.model_selection import GroupKFold
 
-from benchmarks import recorded
+from benchmarks import recorded, run
 from benchmarks.recorded import Array, Recorded
 from benchmarks.surrogate import MODELS, fit
-from pipeline.errors import InputError
 
 FOLDS = 10
 
@@ -79,8 +76,4 @@ def rank_correlations(true: Array, predicted: Array) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Check))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main, Check)

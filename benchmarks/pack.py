@@ -9,17 +9,16 @@ from. Half of the settings are in each, with their repeats on other seeds; the r
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from optuna.distributions import json_to_distribution
 
+from benchmarks import run
 from benchmarks.record import ABOUT
 from benchmarks.recorded import numbers
 from pipeline.data import CLASSES
@@ -115,8 +114,4 @@ def curves(trainings: Sequence[Mapping[str, Any]], metric: str, epochs: int) -> 
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Packing))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main, Packing)

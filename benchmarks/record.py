@@ -26,12 +26,11 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from optuna.distributions import distribution_to_json
 from sklearn.model_selection import train_test_split
 
-from benchmarks import processor
+from benchmarks import processor, run
 from pipeline.data import CLASSES, TRAIN, UNASSIGNED, VALIDATION, sources
 from pipeline.data.dataset import Bytes, Dataset, digest, face_ids
 from pipeline.errors import InputError, TrainingError
@@ -304,10 +303,7 @@ def write(file: Path, content: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Recording))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        run(main, Recording)
     except KeyboardInterrupt:
         print("interrupted; the same command continues from here", file=sys.stderr)
         sys.exit(130)

@@ -15,7 +15,6 @@ accuracy of the setting that it saw the best value of, also in points above the 
 """
 
 import json
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from typing import Literal
 
 import numpy as np
 import optuna
-import tyro
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
@@ -38,7 +36,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import peers, recorded
+from benchmarks import peers, recorded, run
 from benchmarks.recorded import Array, Recorded
 from pipeline.errors import InputError
 from search.methods import samplers
@@ -321,8 +319,4 @@ def trainings_to(wanted: float, regrets: list[list[Array]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Replay))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main, Replay)
