@@ -25,7 +25,7 @@ RENEWAL = 10.0
 TERM = 60.0
 """Seconds without a renewal after which a lease of another machine may be taken."""
 POLL = (0.02, 1.0)
-"""Seconds between two looks at a lease of another process: the first, and the most."""
+"""Seconds between two reads of a lease of another process: the first, and the most."""
 FREE = ""
 """Token of a lease that nobody holds."""
 
@@ -145,7 +145,7 @@ class Leases:
                 if self._insert({"study": study, "purpose": purpose, **mine}):
                     return True
                 continue
-            # After a time without looking, as when the database was away, the holder gets its time.
+            # After a gap between reads, as in an outage, the holder gets the whole term again.
             if row != seen or now - last > 2 * RENEWAL:
                 seen, since = row, now
             last = now
