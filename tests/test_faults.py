@@ -1,6 +1,5 @@
 """Tests of what comes from outside: addresses, stores, terminals, clocks, folders and signals."""
 
-import json
 import os
 import shutil
 import signal
@@ -264,7 +263,9 @@ def test_ingest_works_without_git_on_an_ascii_terminal(
 def test_a_users_settings_of_keras_change_nothing(
     start: Start, environment: dict[str, str], store: Path, data: str
 ) -> None:
-    (store / "keras.json").write_text('{"image_data_format": "channels_first", "floatx": "float16"}')
+    (store / "keras.json").write_text(
+        '{"image_data_format": "channels_first", "floatx": "float16"}'
+    )
     settings = {"data": data, "network": "compact", "width": 0.05, "epochs": 1, "batch_size": 60}
     other = environment | {"KERAS_HOME": str(store)}
     done = start("pipeline.train", environment=other, cold=True, **settings)
