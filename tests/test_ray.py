@@ -28,8 +28,13 @@ needs_ray = pytest.mark.skipif(MISSING, reason="Ray is missing: requirements-ray
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    # A lost node is told at once, and trials run as fast as without Ray.
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        # A busy machine is no failure.
+        "RAY_raylet_start_wait_time_s": "600",
+        "RAY_worker_register_timeout_seconds": "600",
+    }
     os.environ.update(own)
     from ray.cluster_utils import Cluster
 
