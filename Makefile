@@ -76,6 +76,10 @@ lint: $(VENV)/installed-test ## Check style and types
 docs: $(VENV)/installed ## Write docs/settings.md from the code
 	$(BIN)/python -m search.settings > docs/settings.md
 
+.PHONY: pictures
+pictures: $(VENV)/installed-test ## Take the README's pictures of this folder's runs, with Chromium
+	$(BIN)/python -m scripts.pictures
+
 .PHONY: gpu
 gpu: $(VENV)/installed ## Add what an NVIDIA GPU needs, for TensorFlow and for JAX (Linux)
 	@$(call INSTALL,-r requirements-gpu.txt)

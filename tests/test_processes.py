@@ -156,6 +156,17 @@ def test_a_terminated_mlflow_run_takes_its_training_along(
     assert "mlflow.project.entryPoint" in trained.data.tags
 
 
+def test_of_first_trainings_that_start_together_one_draws_the_sample(
+    start: Start, no_databases: None
+) -> None:
+    """Of a folder without a database: both make it, too."""
+    children = [start("pipeline.train", network=TINY, epochs=1, seed=seed) for seed in (0, 1)]
+    assert [child.end() for child in children] == [0, 0]
+    (drawn,) = runs("ingest")
+    assert [run.info.status for run in runs("train")] == ["FINISHED"] * 2
+    assert {run.data.params["data"] for run in runs("train")} <= {"latest", drawn.info.run_id}
+
+
 def test_a_terminated_mlflow_run_takes_a_continued_study_along(
     start: Start, project_store: dict[str, str], store: Path, dataset: Dataset, data: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,25 @@ def require_refused_if_changed(file: Path) -> None:
         with pytest.raises(InputError, match="remove it and train anew"):
             checkpoint.require_whole(file)
     file.write_bytes(whole)
+    checkpoint.require_whole(file)
+
+
+def test_a_disk_that_gets_full_leaves_the_checkpoint_before(
+    plain: TrainResult, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for the disk: writes fail beyond it as they would."""
+    assert plain.model is not None
+    file, state = tmp_path / "c" / "run.npz", checkpoint.TrainState(history=[{"val/accuracy": 0.5}])
+    checkpoint.save(file, plain.model.weights, state)
+    whole, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(file, plain.model.weights, state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == whole
     checkpoint.require_whole(file)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -31,10 +32,16 @@ def use_store() -> None:
     uri = mlflow.get_tracking_uri()
     stores.require_usable(uri)
     if file := stores.sqlite_file(uri):
-        with FileLock(f"{file}.lock"):
+        with lock():
             stores.follow_moved_folder(file.absolute())
             MlflowClient().search_experiments(max_results=1)
     outbox.send_left()
+
+
+def lock(subject: str = "") -> AbstractContextManager[object]:
+    """Held by one process at a time for each subject and local database; of others, by any."""
+    file = stores.sqlite_file(mlflow.get_tracking_uri())
+    return FileLock(f"{file}.{subject}lock") if file else nullcontext()
 
 
 def find(run_id: str, *steps: str) -> Run:

@@ -20,7 +20,8 @@ def dataset_address(data: str, run: Run) -> str:
     """The address `data`, or for latest the newest ingest run's id; ingests if there is none."""
     if data != LATEST:
         return data
-    if newest := queries.latest("ingest"):
-        return newest.info.run_id
-    print("no dataset on record: ingesting the drawn sample first")
-    return ingest(IngestSettings(), parent=run)
+    with queries.lock("ingest."):  # of commands that start together, one draws the sample
+        if newest := queries.latest("ingest"):
+            return newest.info.run_id
+        print("no dataset on record: ingesting the drawn sample first")
+        return ingest(IngestSettings(), parent=run)
