@@ -1,11 +1,11 @@
 """Tests of outages of an MLflow server, a real one that is stopped and started anew."""
 
-import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +85,7 @@ def test_a_training_goes_on_without_its_server_and_its_curve_is_whole(
     until(lambda: list(Path("checkpoints").glob("*.npz")))
     server.send(signal.SIGSTOP)
     until(lambda: lines_unsent() >= 20)
+    back = time.time() * 1000
     server.send(signal.SIGCONT)
     assert training.end() == 0, training.stderr
     [run] = queries.search("tags.step = 'train'")
@@ -93,9 +94,7 @@ def test_a_training_goes_on_without_its_server_and_its_curve_is_whole(
     assert [point.step for point in points] == [*range(1, 41)]
     times = [point.timestamp for point in points]
     assert times == sorted(times)
-    longest = max(b - a for a, b in itertools.pairwise(times))
-    assert longest < 4000, "no epoch waits for the time-out of a request"
-    assert run.data.metrics["time/recording_seconds"] < 4
+    assert sum(written < back for written in times) > 20, "no epoch waits for the server"
     assert "goes on, and its epochs are kept" in training.stderr
     assert not list(Path("unsent").iterdir())
 
