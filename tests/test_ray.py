@@ -33,6 +33,7 @@ def cluster() -> Iterator[Any]:
         "RAY_worker_niceness": "0",
         # A busy machine is no failure.
         "RAY_raylet_start_wait_time_s": "600",
+        "RAY_agent_register_timeout_ms": "600000",
         "RAY_worker_register_timeout_seconds": "600",
     }
     os.environ.update(own)
