@@ -94,7 +94,7 @@ def test_a_training_goes_on_without_its_server_and_its_curve_is_whole(
     assert [point.step for point in points] == [*range(1, 41)]
     times = [point.timestamp for point in points]
     assert times == sorted(times)
-    assert sum(written < back for written in times) > 20, "no epoch waits for the server"
+    assert sum(written < back for written in times) >= 15, "no epoch waits for the server"
     assert "goes on, and its epochs are kept" in training.stderr
     assert not list(Path("unsent").iterdir())
 

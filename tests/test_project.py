@@ -45,7 +45,6 @@ HOME = {
     "onnx": {"pipeline/exported"},
     "onnxruntime": {"pipeline/exported"},
     "optuna": {"search"},
-    "ray": {"search/jobs"},
 }
 """The folders in which a library may be imported."""
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
