@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
+from tempfile import gettempdir
 
 import psutil
 
@@ -29,6 +30,17 @@ def searched(text: str) -> str:
     """Where `find` looked for a relative path, for a message."""
     folders = [] if Path(text).is_absolute() else [caller_folder(), Path.cwd()]
     return " or ".join(str(folder) for folder in folders if folder)
+
+
+def cached(name: str) -> Path:
+    """A folder for files that are made once for this user; made if it is not there."""
+    try:
+        folder = Path("~/.cache/emotion-search").expanduser() / name
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # no home folder, or none that can be written
+        folder = Path(gettempdir()) / "emotion-search" / name
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @cache

@@ -21,10 +21,11 @@ PACKAGES = {
         "data": {""},
         "exported": {"", "data"},
         "networks": {"", "data"},
+        "faces": {"", "data"},
         "runs": {"", "data"},
         "training": {"", "data", "networks", "runs"},
         "reports": {"", "data"},
-        "steps": {"", "data", "exported", "networks", "runs", "training", "reports"},
+        "steps": {"", "data", "exported", "faces", "networks", "runs", "training", "reports"},
     },
     "search": {
         "": {"methods"},
@@ -43,7 +44,7 @@ HOME = {
     "matplotlib": {"pipeline/reports", "search/grids"},
     "tensorflow": {"pipeline/data", "pipeline/networks", "pipeline/training"},
     "onnx": {"pipeline/exported"},
-    "onnxruntime": {"pipeline/exported"},
+    "onnxruntime": {"pipeline/exported", "pipeline/faces"},
     "optuna": {"search"},
 }
 """The folders in which a library may be imported."""

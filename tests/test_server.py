@@ -6,7 +6,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.runs import addresses
+from pipeline import paths
 from tests.commands import free_port
 from tests.conftest import Start
 from tests.tiny import TINY
@@ -42,7 +42,7 @@ def test_train_evaluate_and_compare_work_on_a_server_and_fetch_a_dataset_once(
 
     run("pipeline.main", source=csv, network=TINY, epochs=1)
     monkeypatch.setenv("HOME", str(store / "home"))
-    [fetched] = [path for path in addresses.DOWNLOADS.expanduser().iterdir() if path.is_dir()]
+    [fetched] = [path for path in paths.cached("datasets").iterdir() if path.is_dir()]
     file = (fetched / "images.npy").stat().st_ino
     run("pipeline.evaluate")
     assert (fetched / "images.npy").stat().st_ino == file, "it is not fetched again"

@@ -1,7 +1,7 @@
 """Addresses of datasets and models: folders, files, run ids and MLflow URIs."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 
 import mlflow
 from filelock import FileLock
@@ -12,7 +12,6 @@ from pipeline.errors import InputError, reason
 from pipeline.runs.queries import find, get, local_artifacts, members, use_store
 from pipeline.settings import LATEST, EvaluateSettings, ExportSettings
 
-DOWNLOADS = Path("~/.cache/emotion-search/datasets")
 LONGEST_ID = 100
 
 
@@ -32,12 +31,7 @@ def dataset_folder(address: str) -> Path:
 
 def _download(ingest_run: str) -> Path:
     """Local copy of a server's dataset, downloaded once for all processes of this user."""
-    try:
-        target = DOWNLOADS.expanduser() / ingest_run
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # no home folder, or none that can be written
-        target = Path(gettempdir()) / "emotion-search" / ingest_run
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target = paths.cached("datasets") / ingest_run
     with FileLock(f"{target}.lock"):
         if not target.exists():
             # The rename makes the download atomic.
