@@ -116,8 +116,11 @@ def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySet
     parser = _Parser(settings_class)
     options = [_with_underscores(argument) for argument in arguments]
     wants_help = "--help" in options or "-h" in options
-    found, _ = parser.parse_known_args(options) if wants_help else (parser.parse_args(options), [])
+    found, others = parser.parse_known_args(options)
     given = {name: value for name, value in vars(found).items() if name != "help"}
+    if others and not wants_help:
+        name = parser.positional(others)
+        given[name] = [*given.get(name, []), *others]
     defaults: dict[str, Any] = {}
     if issubclass(settings_class, Hyperparameters):
         defaults |= registry.recipe(given.get("network", settings_class.network))
@@ -164,6 +167,14 @@ class _Parser(argparse.ArgumentParser):
             groups[field.group].add_argument(
                 f"--{field.name}", type=_converter(field), metavar=_metavar(field), **switch
             )
+
+    def positional(self, words: Sequence[str]) -> str:
+        """The parameter that takes words without a name. Raises InputError if there is none."""
+        fields = self.settings_class.fields().values()
+        names = [field.name for field in fields if field.setting.positional]
+        if not names or any(word.startswith("--") for word in words):
+            self.error(f"unrecognized arguments: {' '.join(words)}")
+        return names[0]
 
     def show_defaults(self, defaults: dict[str, Any]) -> None:
         """Set each parameter's help to its text, bounds and default."""

@@ -1,11 +1,12 @@
-"""Print the predictions of networks for drawn faces, or for a picture of your own.
+"""Find the faces in pictures and videos, and print what networks read in them.
 
-python -m pipeline.predict                                 models/compact.keras on drawn faces
-python -m pipeline.predict --runs models/strong.keras,RUN_ID --images face.png
+python -m pipeline.predict                                 models/compact-int8.onnx on drawn faces
+python -m pipeline.predict photo.jpg folder video.mp4 --annotate annotated
+python -m pipeline.predict photo.jpg --runs models/strong.keras,RUN_ID --format csv --out faces.csv
 """
 
 from pipeline import cli
 from pipeline.settings import PredictSettings
 
 if __name__ == "__main__":
-    cli.run(PredictSettings, "pipeline.steps.checks:predict", "pipeline.steps.predict:predict")
+    cli.run(PredictSettings, "pipeline.steps.predict:check", "pipeline.steps.predict:predict")

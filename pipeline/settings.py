@@ -39,7 +39,8 @@ class Setting:
     Bounds: `low` and `high` are included, `above` and `below` excluded; a float must be finite.
     `known` are the names that it takes; if it is `open`, `package.module:name` is taken too.
     `search` is what the wide search space varies, and `when` the (setting, value) without which
-    this one has no effect. With `repeat` an option may be given several times.
+    this one has no effect. With `repeat` an option may be given several times; one that is
+    `positional` takes the words without a name, too.
     """
 
     help: str
@@ -52,6 +53,7 @@ class Setting:
     search: Range | tuple[Any, ...] | None = None
     when: tuple[str, Any] | None = None
     repeat: bool = False
+    positional: bool = False
 
 
 @dataclass(frozen=True)
@@ -635,14 +637,51 @@ class EvaluateSettings(Settings):
 
 @dataclass(frozen=True)
 class PredictSettings(Settings):
-    """Print the predictions of networks for a few faces."""
+    """Find the faces in pictures and videos, and say what networks read in each."""
 
-    runs: Annotated[str, Setting("What evaluate takes as `run`; several with commas between.")] = (
-        "models/compact.keras"
-    )
     images: Annotated[
-        str, Setting("sample (a drawn face of each class), or a picture of one face, cut close.")
+        str,
+        Setting(
+            "Pictures, folders or archives of pictures, and videos, also without `--images` before "
+            "them, or with semicolons between; sample is a drawn face of each class.",
+            repeat=True,
+            positional=True,
+        ),
     ] = "sample"
+    runs: Annotated[
+        str,
+        Setting(
+            "Networks: .onnx files, which need no Keras, and what evaluate takes as `run`; several "
+            "with commas between. Of a run, its exported float32 file is used if it has one."
+        ),
+    ] = "models/compact-int8.onnx"
+    find: Annotated[
+        bool,
+        Setting(
+            "Find the faces in each picture; false takes each picture as one face, cut close. "
+            "Needs requirements-faces.txt."
+        ),
+    ] = True
+    unsure: Annotated[
+        float,
+        Setting(
+            "An answer of a lower probability is marked as unsure (docs/predict.md says how often "
+            "such answers are right).",
+            low=0,
+            high=1,
+        ),
+    ] = 0.5
+    every: Annotated[
+        float, Setting("Seconds of a video between the frames that are read.", above=0, high=3600)
+    ] = 1.0
+    format: Annotated[
+        Literal["table", "csv", "json"], Setting("What is printed, or written to `out`.")
+    ] = "table"
+    out: Annotated[str | None, Setting("File to write in place of printing.")] = None
+    annotate: Annotated[
+        str | None,
+        Setting("Folder for copies of the pictures with boxes and what the first network reads."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Pictures as faces: upright, grey, 48x48 pixels."""
+"""Pictures, upright: as faces, grey and 48x48 pixels, or in colours and their own size."""
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -26,28 +27,46 @@ LARGEST = 100 << 20
 MOST_PIXELS = 50_000_000
 
 
-def read_picture(path: str | Path) -> NDArray[np.uint8]:
+Pixels = NDArray[np.uint8]
+
+
+def read_picture(path: str | Path) -> Pixels:
     """A picture as (48, 48) grey levels, upright. Raises InputError if it can't be read."""
     path = paths.find(str(path))
-    try:
-        with open_regular(path) as file:
-            data = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} can't be read as a picture: {reason(error)}; replace or remove it"
-        ) from error
-    face = decode(data, path, must_be_one=True)
+    face = decode(read_content(path), path, must_be_one=True)
     assert face is not None
     return face
 
 
-def decode(data: bytes, name: PurePath, *, must_be_one: bool = False) -> NDArray[np.uint8] | None:
+def read_content(path: Path) -> bytes:
+    """The first `LARGEST` bytes of a file, and one more. Raises InputError if it can't be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} can't be read as a picture: {reason(error)}; replace or remove it"
+        ) from error
+
+
+def decode(data: bytes, name: PurePath, *, must_be_one: bool = False) -> Pixels | None:
     """Grey levels (48, 48) of the picture in a file's content; None for a file that is none.
 
     A file that is named as a picture, or that `must_be_one`, raises InputError if it is none. So
     does one with more than 8 bits a pixel, which Pillow would clip to white, and one that is too
     large. What is fully transparent becomes white; of several frames the first is taken.
     """
+    return _decode(data, name, _face, must_be_one)
+
+
+def decode_colours(data: bytes, name: PurePath, *, must_be_one: bool = False) -> Pixels | None:
+    """What `decode` reads, in red, green and blue and in its own size (H, W, 3)."""
+    return _decode(data, name, _colours, must_be_one)
+
+
+def _decode(
+    data: bytes, name: PurePath, convert: Callable[[Image.Image], Pixels], must_be_one: bool
+) -> Pixels | None:
     kind = Image.registered_extensions().get(name.suffix.lower())
     is_named = kind in (*FORMATS, *BY_NAME, "MPO")  # MPO is told as JPEG
     formats = [f for f in (*FORMATS, *(BY_NAME if kind in BY_NAME else ())) if f in Image.OPEN]
@@ -62,7 +81,7 @@ def decode(data: bytes, name: PurePath, *, must_be_one: bool = False) -> NDArray
                 raise ValueError(f"more than {MOST_PIXELS:,} pixels")
             if picture.mode.startswith(("I", "F")):
                 raise ValueError("more than 8 bits a pixel")
-            return _face(ImageOps.exif_transpose(picture))
+            return convert(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError as error:
         if not is_named and not must_be_one:
             return None
@@ -75,9 +94,27 @@ def decode(data: bytes, name: PurePath, *, must_be_one: bool = False) -> NDArray
         ) from error
 
 
-def _face(picture: Image.Image) -> NDArray[np.uint8]:
-    grey = picture.convert("L")
+def _face(picture: Image.Image) -> Pixels:
+    return _resized(_on_white(picture, "L"))
+
+
+def _colours(picture: Image.Image) -> Pixels:
+    return np.asarray(_on_white(picture, "RGB"))
+
+
+def as_face(colours: Pixels) -> Pixels:
+    """Grey levels (48, 48) of a part of a picture (H, W, 3), as of a picture of its own."""
+    return _resized(Image.fromarray(colours).convert("L"))
+
+
+def _on_white(picture: Image.Image, mode: str) -> Image.Image:
+    converted = picture.convert(mode)
     if picture.has_transparency_data:
         alpha = picture.convert("RGBA").getchannel("A")
-        grey.paste(255, mask=alpha.point([255] + [0] * 255))
+        white = Image.new(mode, picture.size, "white")
+        converted.paste(white, mask=alpha.point([255] + [0] * 255))
+    return converted
+
+
+def _resized(grey: Image.Image) -> Pixels:
     return np.asarray(grey if grey.size == (SIDE, SIDE) else grey.resize((SIDE, SIDE)))

@@ -48,7 +48,7 @@ def decode(
     `numbers` (A, 16) and `logits` (A,) are the outputs for A anchors. Only scores of `least` or
     more count. Of boxes of one face the mean remains, weighted by score.
     """
-    logits = np.clip(logits.reshape(-1), -LARGEST_LOGIT, LARGEST_LOGIT)
+    logits = np.clip(logits.reshape(-1).astype(np.float64), -LARGEST_LOGIT, LARGEST_LOGIT)
     scores = 1 / (1 + np.exp(-logits))
     likely = scores >= least
     boxes = numbers.reshape(-1, COORDINATES)[likely, :4] / geometry.side

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from pipeline import paths, secrets
 from pipeline.errors import InputError, reason
@@ -89,6 +90,17 @@ def model_file(address: str) -> tuple[Path, str | None]:
     if not files:
         raise InputError(f"{address}: this model holds no .keras file")
     return files[0], run_id
+
+
+def exported_file(trained_by: str | None) -> Path | None:
+    """The float32 ONNX file of a training, averaging as its own network does; None without one."""
+    try:
+        tags = get(trained_by, "train").data.tags if trained_by else {}
+        if "onnx" not in tags:
+            return None
+        return Path(mlflow.artifacts.download_artifacts(f"runs:/{trained_by}/{tags['onnx']}"))
+    except (InputError, MlflowException, OSError):  # a deleted run, or a file that is gone
+        return None
 
 
 def trainings(address: str) -> list[str]:

@@ -5,7 +5,7 @@ Each raises InputError. The step repeats the check, since the store may change i
 
 from importlib.util import find_spec
 
-from pipeline.data import pictures, sources
+from pipeline.data import sources
 from pipeline.errors import InputError
 from pipeline.runs import addresses
 from pipeline.settings import (
@@ -13,7 +13,6 @@ from pipeline.settings import (
     EvaluateSettings,
     ExportSettings,
     MainSettings,
-    PredictSettings,
     TrainSettings,
 )
 from pipeline.steps.resume import resumed_settings
@@ -43,13 +42,6 @@ def export(settings: ExportSettings) -> None:
     _, trained_by = addresses.model_file(settings.run)
     if settings.precision != "float32" or settings.data is not None:
         addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
-
-
-def predict(settings: PredictSettings) -> None:
-    for run in settings.runs.split(","):
-        addresses.model_file(run.strip())
-    if settings.images != "sample":
-        pictures.read_picture(settings.images)
 
 
 def _check_initial(address: str | None) -> None:
