@@ -11,13 +11,12 @@ from pipeline.errors import InputError, note
 from pipeline.exported import network as onnx_network
 from pipeline.faces import boxes, crop, detector
 from pipeline.reports.model_card import NOT_FOR
-from pipeline.settings import PageSettings
+from pipeline.settings import PageSettings, PredictSettings
+from pipeline.steps.predict import SMALL
 
 SHIPPED = Path("models/compact-int8.onnx")
 OFFERED = 10
 """Most recorded exports that are offered, the newest."""
-SMALL = 200
-"""Longer side in pixels below which a picture without a found face is one, cut close."""
 
 
 def page(settings: PageSettings) -> None:
@@ -55,6 +54,7 @@ def _about() -> dict[str, Any]:
         ],
         "overlap": boxes.OVERLAP,
         "crop": {"margin": crop.MARGIN, "up": crop.UP, "close": SMALL},
+        "unsure": PredictSettings.unsure,
         "limits": " ".join(NOT_FOR.split()),
     }
 

@@ -86,7 +86,8 @@ function smooth(faces, seconds) {
 
 function best({probabilities}) {
   const share = Math.max(...probabilities);
-  return {word: about.classes[probabilities.indexOf(share)], share};
+  const word = about.classes[probabilities.indexOf(share)];
+  return {word, share, words: `${word}${share < site.unsure ? ', unsure' : ''}`};
 }
 
 const area = face => (face.right - face.left) * (face.bottom - face.top);
@@ -103,7 +104,7 @@ function show(faces) {
     row.cells[2].textContent = largest ? percent(share) : '';
     row.classList.toggle('best', about.classes[k] === top);
   });
-  const words = faces.map(face => best(face).word).join(', ');
+  const words = faces.map(face => best(face).words).join('; ');
   const count = faces.length > 1 ? `${faces.length} faces: ` : '1 face: ';
   const text = faces.length ? count + words : 'No face found.';
   drawing.setAttribute('aria-label', text);
@@ -123,7 +124,7 @@ function draw(faces) {
     const scale = shown ? width / shown.width : 1;
     const [x, y] = [face.left * scale, face.top * scale];
     const [w, h] = [(face.right - face.left) * scale, (face.bottom - face.top) * scale];
-    const {word, share} = best(face), text = `${word} ${percent(share)}`;
+    const {word, words, share} = best(face), text = words.replace(word, `${word} ${percent(share)}`);
     if (face.score !== null) {
       for (const [colour, line] of [['#0c1a29', 5], ['#8abaf0', 2.5]]) {
         pen.strokeStyle = colour;

@@ -18,52 +18,60 @@ export function round(x) {
   return x - low === 0.5 ? low + Math.abs(low % 2) : Math.round(x);
 }
 
-const ONE = 2 ** 22; // Pillow computes with weights of 22 binary places
+const PLACES = 22; // binary ones of the weights, as in Pillow; sums stay below 2 ** 31
 
-/** For each of `count` new pixels of the range [from, to) of `length` ones: the first it is a
- *  weighted sum of, and the weights in units of 1 / ONE. */
-function sums(length, from, to, count, filter) {
-  const scale = (to - from) / count, coarser = Math.max(scale, 1), reach = filter.reach * coarser;
+/** For each of `count` new pixels that `length` ones become: the first of those of which it is a
+ *  weighted sum, and their weights. */
+function sums(length, count, filter) {
+  const scale = length / count, coarser = Math.max(scale, 1), reach = filter.reach * coarser;
   return Array.from({length: count}, (_, n) => {
-    const centre = from + (n + 0.5) * scale;
+    const centre = (n + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
     const end = Math.min(length, Math.trunc(centre + reach + 0.5));
-    const weights = new Float64Array(end - first);
-    for (let i = 0; i < weights.length; i++)
-      weights[i] = filter.weight((i + first - centre + 0.5) / coarser);
-    const total = weights.reduce((a, b) => a + b, 0);
-    return {first, weights: weights.map(w => Math.trunc(w / total * ONE + (w < 0 ? -0.5 : 0.5)))};
+    const weights = Array.from({length: end - first},
+      (_, i) => filter.weight((i + first - centre + 0.5) / coarser));
+    const one = 2 ** PLACES / weights.reduce((a, b) => a + b, 0);
+    return {first, weights: Int32Array.from(weights, w => Math.trunc(w * one + Math.sign(w) / 2))};
   });
 }
 
-/** `channels` of a picture {data, width, height, step}, resized to `width` x `height`.
- *  `data` holds `step` bytes a pixel; the result holds `channels`. */
-export function resize(picture, width, height, channels, filter) {
-  const {data, step} = picture;
-  const across = sums(picture.width, 0, picture.width, width, filter);
-  const narrow = new Uint8ClampedArray(width * picture.height * channels);
-  for (let y = 0, out = 0; y < picture.height; y++) {
-    const row = y * picture.width * step;
-    for (const {first, weights} of across) {
-      for (let c = 0; c < channels; c++) {
-        let sum = ONE / 2;
-        for (let i = 0, at = row + first * step + c; i < weights.length; i++, at += step)
-          sum += data[at] * weights[i];
-        narrow[out++] = Math.floor(sum / ONE);
-      }
-    }
-  }
-  const line = width * channels;
-  const result = new Uint8ClampedArray(line * height);
-  sums(picture.height, 0, picture.height, height, filter).forEach(({first, weights}, y) => {
-    for (let x = 0; x < line; x++) {
-      let sum = ONE / 2;
-      for (let i = 0, at = first * line + x; i < weights.length; i++, at += line)
-        sum += narrow[at] * weights[i];
-      result[y * line + x] = Math.floor(sum / ONE);
-    }
-  });
+/** The weighted sum of every `step`-th number from `at` on. */
+function sum(data, at, step, weights) {
+  let total = 1 << (PLACES - 1);
+  for (let i = 0; i < weights.length; i++, at += step)
+    total = (total + Math.imul(data[at], weights[i])) | 0;
+  return total >> PLACES;
+}
+
+/** `channels` of a picture {data, width, height, step}, `width` pixels wide. */
+function across({data, step, ...picture}, width, channels, filter) {
+  const result = new Uint8ClampedArray(width * picture.height * channels);
+  const columns = sums(picture.width, width, filter);
+  for (let y = 0, out = 0; y < picture.height; y++)
+    for (const {first, weights} of columns)
+      for (let c = 0, at = (y * picture.width + first) * step; c < channels; c++)
+        result[out++] = sum(data, at + c, step, weights);
+  return {data: result, width, height: picture.height, step: channels};
+}
+
+/** `channels` of a picture, `height` pixels high. */
+function down({data, step, width, ...picture}, height, channels, filter) {
+  const result = new Uint8ClampedArray(width * height * channels), line = width * step;
+  let out = 0;
+  for (const {first, weights} of sums(picture.height, height, filter))
+    for (let x = 0, at = first * line; x < width; x++, at += step)
+      for (let c = 0; c < channels; c++)
+        result[out++] = sum(data, at + c, line, weights);
   return {data: result, width, height, step: channels};
+}
+
+/** `channels` of a picture {data, width, height, step}, resized to `width` x `height`. `data` holds
+ *  `step` bytes a pixel; that of the result holds `channels`. */
+export function resize(picture, width, height, channels, filter) {
+  const less = picture.height - height; // Pillow begins with the height if it shrinks much more
+  if (less > 0 && less > 2 * (picture.width - width))
+    return across(down(picture, height, channels, filter), width, channels, filter);
+  return down(across(picture, width, channels, filter), height, channels, filter);
 }
 
 /** Grey levels of the square of `side` pixels at (left, top), whole numbers. Beside the picture
