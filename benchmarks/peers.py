@@ -12,7 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler
 
 from benchmarks.recorded import Recorded
@@ -88,7 +93,7 @@ def smac(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> None:
         optimizer = HyperparameterOptimizationFacade(
             scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False
         )
-        first = TrialInfo(Configuration(space, dict(start)), seed=0)
+        first = TrialInfo(Configuration(space, _inside(benchmark.space, start)), seed=0)
         optimizer.tell(first, TrialValue(-max(spent.train(start))))
         while True:
             info = optimizer.ask()
@@ -158,6 +163,16 @@ def keras_tuner(benchmark: Recorded, start: Point, seed: int, spent: Spent) -> N
 
 def _sampling(bounds: IntDistribution | FloatDistribution) -> str:
     return "log" if bounds.log else "linear"
+
+
+def _inside(space: Mapping[str, BaseDistribution], point: Point) -> dict[str, Any]:
+    """A setting off the ends of ranges of floats by a millionth: ConfigSpace refuses the ends."""
+    moved = dict(point)
+    for name, bounds in space.items():
+        if isinstance(bounds, FloatDistribution) and name in point:
+            gap = 1e-6 * (bounds.low if bounds.log else bounds.high - bounds.low)
+            moved[name] = float(np.clip(point[name], bounds.low + gap, bounds.high - gap))
+    return moved
 
 
 def configuration_space(benchmark: Recorded, seed: int) -> Any:

@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import errno
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -147,7 +148,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"python -m {main.name}" if main else None,
             usage="%(prog)s [--name value ...]",
-            description=settings_class.__doc__,
+            description=inspect.getdoc(settings_class),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             argument_default=argparse.SUPPRESS,
             add_help=False,
