@@ -730,9 +730,9 @@ class PageSettings(Settings):
     out: Annotated[
         str | None, Setting("Folder for the files; left out, they are served on this computer.")
     ] = None
-    port: Annotated[
-        int, Setting("Port on 127.0.0.1; 0 takes a free one.", low=0, high=65535)
-    ] = 8000
+    port: Annotated[int, Setting("Port on 127.0.0.1; 0 takes a free one.", low=0, high=65535)] = (
+        8000
+    )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from PIL import Image, ImageChops
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -19,6 +21,26 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+def fake_camera(video: Path) -> tuple[str, ...]:
+    """Flags for a camera that shows a video again and again, to pages that need not ask for it."""
+    return *FAKE_CAMERA, f"--use-file-for-fake-video-capture={video}"
+
+
+def write_video(picture: Image.Image, file: Path, frames: int = 30) -> None:
+    """Write a picture that sways by 8 pixels, once a second, as YUV4MPEG2 (.y4m)."""
+    width, height = picture.size
+    with file.open("wb") as out:
+        out.write(f"YUV4MPEG2 W{width} H{height} F{frames}:1 Ip A1:1 C420jpeg\n".encode())
+        for number in range(frames):
+            shift = round(8 * math.sin(2 * math.pi * number / frames))
+            luma, *colours = ImageChops.offset(picture, shift, 0).convert("YCbCr").split()
+            halves = [colour.resize((width // 2, height // 2)) for colour in colours]
+            out.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in (luma, *halves)))
 
 
 class Browser:
@@ -51,7 +73,9 @@ class Browser:
         self._tab = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
+        self.call(
+            "Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True
+        )
 
     def __enter__(self) -> "Browser":
         return self

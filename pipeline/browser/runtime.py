@@ -20,9 +20,11 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 LICENSE = "MIT"
 FILES = {
     "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
-    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
-    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
-}
+    "ort-wasm-simd-threaded.mjs":
+        "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm":
+        "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}  # fmt: skip
 """The files that are used and their SHA-256."""
 REGISTRY = "https://registry.npmjs.org"
 LARGEST = 100 << 20
@@ -49,7 +51,7 @@ def files() -> dict[str, Path]:
 
 
 def _fetch(folder: Path) -> None:
-    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")
+    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")  # noqa: SIM112  (npm's spelling)
     address = f"{registry}/{PACKAGE}/-/{PACKAGE}-{VERSION}.tgz"
     if not registry.startswith(("https://", "http://")):
         raise InputError(f"npm_config_registry is {registry}, expected an address with https://")

@@ -77,7 +77,9 @@ def _known() -> list[Network]:
     shipped = [_offered(paths.find(str(SHIPPED)), SHIPPED.stem)]
     recorded = exports.files()
     if len(recorded) > OFFERED:
-        note(f"of {len(recorded)} recorded exports the newest {OFFERED} are offered; see --networks")
+        note(
+            f"of {len(recorded)} recorded exports the newest {OFFERED} are offered; see --networks"
+        )
     return shipped + [_offered(file, name) for file, name in recorded[:OFFERED]]
 
 
