@@ -26,7 +26,9 @@ PACKAGES = {
         "runs": {"", "data"},
         "training": {"", "data", "networks", "runs"},
         "reports": {"", "data"},
-        "steps": {"", "browser", "data", "exported", "faces", "networks", "runs", "training", "reports"},
+        "steps": {
+            "", "browser", "data", "exported", "faces", "networks", "runs", "training", "reports",
+        },
     },
     "search": {
         "": {"methods"},

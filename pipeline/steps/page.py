@@ -21,7 +21,7 @@ OFFERED = 10
 
 def page(settings: PageSettings) -> None:
     """Write the files, or serve them until Ctrl-C. Raises InputError for what is missing."""
-    files = _files(settings)
+    files = site_files(settings)
     if settings.out is not None:
         folder = Path(settings.out)
         site.write(files, folder)
@@ -33,7 +33,8 @@ def page(settings: PageSettings) -> None:
             serving.serve_forever()
 
 
-def _files(settings: PageSettings) -> dict[str, Content]:
+def site_files(settings: PageSettings) -> dict[str, Content]:
+    """The page's files by name, with the networks that the settings name. Raises InputError."""
     networks = _given(settings.networks) if settings.networks else _known()
     kinds: tuple[detector.Which, ...] = ("full", "short")
     found = {which: detector.onnx_file(which) for which in kinds}
