@@ -27,7 +27,15 @@ PACKAGES = {
         "training": {"", "data", "networks", "runs"},
         "reports": {"", "data"},
         "steps": {
-            "", "browser", "data", "exported", "faces", "networks", "runs", "training", "reports",
+            "",
+            "browser",
+            "data",
+            "exported",
+            "faces",
+            "networks",
+            "runs",
+            "training",
+            "reports",
         },
     },
     "search": {

@@ -87,7 +87,12 @@ function smooth(faces, seconds) {
 function best({probabilities}) {
   const share = Math.max(...probabilities);
   const word = about.classes[probabilities.indexOf(share)];
-  return {word, share, words: `${word}${share < site.unsure ? ', unsure' : ''}`};
+  const unsure = share < site.unsure;
+  return {
+    word,
+    said: unsure ? `${word}, unsure` : word,
+    label: `${word}${unsure ? '?' : ''} ${percent(share)}`,
+  };
 }
 
 const area = face => (face.right - face.left) * (face.bottom - face.top);
@@ -100,11 +105,14 @@ function show(faces) {
   const top = largest && best(largest).word;
   [...$('bars').rows].forEach((row, k) => {
     const share = largest ? largest.probabilities[k] : 0;
-    row.querySelector('meter').value = share;
+    const meter = row.querySelector('meter');
+    meter.value = share;
+    meter.style.setProperty('--share', `${100 * share}%`);
     row.cells[2].textContent = largest ? percent(share) : '';
     row.classList.toggle('best', about.classes[k] === top);
   });
-  const words = faces.map(face => best(face).words).join('; ');
+  const fromLeft = [...faces].sort((a, b) => a.left - b.left);
+  const words = fromLeft.map(face => best(face).said).join('; ');
   const count = faces.length > 1 ? `${faces.length} faces: ` : '1 face: ';
   const text = faces.length ? count + words : 'No face found.';
   drawing.setAttribute('aria-label', text);
@@ -124,7 +132,7 @@ function draw(faces) {
     const scale = shown ? width / shown.width : 1;
     const [x, y] = [face.left * scale, face.top * scale];
     const [w, h] = [(face.right - face.left) * scale, (face.bottom - face.top) * scale];
-    const {word, words, share} = best(face), text = words.replace(word, `${word} ${percent(share)}`);
+    const text = best(face).label;
     if (face.score !== null) {
       for (const [colour, line] of [['#0c1a29', 5], ['#8abaf0', 2.5]]) {
         pen.strokeStyle = colour;
