@@ -134,7 +134,7 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 60) -> Any:
+    def wait_for(self, script: str, seconds: float = 300) -> Any:
         """Wait until the value of an expression is true; the value."""
         deadline = time.monotonic() + seconds
         while not (found := self.value(script)):
