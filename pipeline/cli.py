@@ -173,8 +173,9 @@ class _Parser(argparse.ArgumentParser):
         """The parameter that takes words without a name. Raises InputError if there is none."""
         fields = self.settings_class.fields().values()
         names = [field.name for field in fields if field.setting.positional]
-        if not names or any(word.startswith("--") for word in words):
-            self.error(f"unrecognized arguments: {' '.join(words)}")
+        options = [number for number, word in enumerate(words) if word.startswith("--")]
+        if options or not names:
+            self.error(f"unrecognized arguments: {' '.join(words[options[0] if options else 0 :])}")
         return names[0]
 
     def show_defaults(self, defaults: dict[str, Any]) -> None:

