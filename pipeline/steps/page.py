@@ -14,6 +14,8 @@ from pipeline.reports.model_card import NOT_FOR
 from pipeline.settings import PageSettings, PredictSettings
 from pipeline.steps.predict import SMALL
 
+KINDS: tuple[detector.Which, ...] = ("full", "short")
+"""Detectors in the order in which they are asked."""
 SHIPPED = Path("models/compact-int8.onnx")
 OFFERED = 10
 """Most recorded exports that are offered, the newest."""
@@ -36,8 +38,7 @@ def page(settings: PageSettings) -> None:
 def site_files(settings: PageSettings) -> dict[str, Content]:
     """The page's files by name, with the networks that the settings name. Raises InputError."""
     networks = _given(settings.networks) if settings.networks else _known()
-    kinds: tuple[detector.Which, ...] = ("full", "short")
-    found = {which: detector.onnx_file(which) for which in kinds}
+    found = {which: detector.onnx_file(which) for which in KINDS}
     return site.files(networks, found, _about())
 
 
@@ -47,11 +48,11 @@ def _about() -> dict[str, Any]:
         "detectors": [
             {
                 "file": f"detectors/{which}.onnx",
-                "side": geometry.side,
-                "grids": list(geometry.grids),
+                "side": boxes.GEOMETRIES[which].side,
+                "grids": list(boxes.GEOMETRIES[which].grids),
                 "least": detector.LEAST_SCORES[which],
             }
-            for which, geometry in boxes.GEOMETRIES.items()
+            for which in KINDS
         ],
         "overlap": boxes.OVERLAP,
         "crop": {"margin": crop.MARGIN, "up": crop.UP, "close": SMALL},
