@@ -69,6 +69,13 @@ class SearchSettings(Settings):
             "the same."
         ),
     ] = "sqlite:///optuna.db"
+    checkpoints: Annotated[
+        str,
+        Setting(
+            "Folder of the checkpoints of running trials. If the machines of a study share it, a "
+            "trial of a lost machine goes on elsewhere from its last epoch."
+        ),
+    ] = "checkpoints"
     data: Annotated[
         str,
         Setting(

@@ -137,6 +137,13 @@ def test_only_evaluate_opens_the_test_split() -> None:
             assert "pipeline.data.dataset.load" not in imports(file), file
 
 
+def test_the_tests_that_reliability_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text()))
+    written = "".join(file.read_text() for file in (ROOT / "tests").glob("*.py"))
+    assert named
+    assert named <= set(re.findall(r"def (test_\w+)\(", written))
+
+
 def test_the_documented_settings_are_the_ones_in_use() -> None:
     written = (ROOT / "docs" / "settings.md").read_text()
     assert written == f"{INTRODUCTION}\n{settings.markdown(*ALL)}", "run `make docs`"

@@ -29,7 +29,7 @@ from pipeline.data.splitting import assemble
 from pipeline.errors import InputError, Pruned, TrainingError
 from pipeline.runs import process, queries, tracking
 from pipeline.runs.environment import FILE
-from search.jobs import job
+from search.jobs import TRAIN_TRIAL, job
 from search.methods import samplers, space
 from search.settings import SearchSettings
 from search.studies import finalize, front, storage, summary, trial
@@ -522,6 +522,48 @@ def test_a_trial_is_not_pruned_at_a_reduced_image_size(data: str) -> None:
     assert (outcome.kind, outcome.text) == ("pruned", "pruned after epoch 3")
     [run] = runs("trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_lost_machine_goes_on_elsewhere_from_a_shared_checkpoint(
+    data: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Plan(SearchSettings(network=TINY, epochs=6), data, {}).training({"epochs": 6})
+    shared, stop = store / "shared", threading.Event()
+    epochs: list[int] = []
+
+    def on_message(message: Any) -> None:
+        if message[0] == "epoch":
+            epochs.append(message[1])
+            if len(epochs) == 3:
+                stop.set()
+
+    def run() -> job.Outcome:
+        arguments = (training, parent.id, "trial", {"study": "a", "first": 0}, "a", shared)
+        return job.run(TRAIN_TRIAL, *arguments, stop=stop, on_message=on_message)
+
+    with tracking.record("study", SearchSettings()) as parent:
+        assert run().kind == "interrupted"
+        [file] = shared.iterdir()
+        stop.clear()
+        (store / "elsewhere").mkdir()
+        monkeypatch.chdir(store / "elsewhere")
+        assert run().kind == "returned"
+        begun = MlflowClient().search_runs(["0"], "tags.step = 'trial'")[0]
+        assert begun.data.metrics["resumed_from_epoch"] >= 3
+        assert epochs[-6:] == [*range(1, 7)], "its curve is whole"
+        assert not list(shared.iterdir())
+
+        file.write_bytes(b"damaged")
+        assert run().kind == "returned"
+        begun = MlflowClient().search_runs(["0"], "tags.step = 'trial'")[0]
+        assert "resumed_from_epoch" not in begun.data.metrics
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_is_refused(store: Path, data: str) -> None:
+    (store / "file").touch()
+    with pytest.raises(InputError, match=r"checkpoints=file/here: .*Not a directory"):
+        search(SearchSettings(data=data, checkpoints="file/here"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import InputError, reason
 from pipeline.percent import interval, percent
-from pipeline.runs import experiment, stores
+from pipeline.runs import experiment, outbox, stores
 from pipeline.runs.metric_names import present, with_present_names
 from pipeline.runs.params import has_settings, is_value
 from pipeline.settings import LATEST, Hyperparameters, TrainSettings
@@ -24,6 +24,8 @@ CHECKPOINTS = Path("checkpoints")
 def use_store() -> None:
     """Create the store's tables if they do not exist. Raises InputError if it can't be used.
 
+    What earlier processes could not send to a server is sent.
+
     MLflow 3.17 fails if several processes create the tables of a new database at the same time,
     therefore the file lock.
     """
@@ -33,6 +35,7 @@ def use_store() -> None:
         with lock():
             stores.follow_moved_folder(file.absolute())
             MlflowClient().search_experiments(max_results=1)
+    outbox.send_left()
 
 
 def lock(subject: str = "") -> AbstractContextManager[object]:
@@ -241,6 +244,7 @@ def local_artifacts(run_id: str) -> Path | None:
 
 
 def search(query: str, max_results: int = 1000) -> Sequence[Run]:
+    outbox.send_left()
     client = MlflowClient()
     try:
         experiments = [e.experiment_id for e in client.search_experiments()]

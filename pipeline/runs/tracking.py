@@ -23,6 +23,7 @@ from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
 from pipeline import secrets
 from pipeline.data.dataset import Dataset
@@ -32,6 +33,7 @@ from pipeline.runs import (
     environment,
     experiment,
     models,
+    outbox,
     params,
     process,
     queries,
@@ -39,6 +41,7 @@ from pipeline.runs import (
     stores,
 )
 from pipeline.runs.metric_names import rounded
+from pipeline.runs.outbox import Outbox
 from pipeline.runs.signals import PROJECT_RUN
 from pipeline.settings import LATEST, Settings
 
@@ -66,29 +69,81 @@ class Run:
         self.is_named = False
         """Whether the user has named it."""
         self._client = MlflowClient()
+        self._outbox: Outbox | None = None
+        self._note = ""
 
     @property
     def checkpoint(self) -> Path:
         """Checkpoint file of this run's training; deleted when the training has finished."""
         return queries.checkpoint_of(self.id)
 
+    def use_outbox(self) -> None:
+        """From now on let no metric, tag or name wait for MLflow's server, if there is one."""
+        if address := outbox.server():
+            self._outbox = Outbox(self.id, address)
+
     def tag(self, **tags: object) -> None:
+        if self._outbox:
+            self._outbox.log([], {name: str(value) for name, value in tags.items()})
+            return
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
         with signals.defer_interrupts():
             self._client.log_batch(self.id, tags=entities)
 
     def data(self) -> mlflow.entities.RunData:
         """What is on record: tags, params and last values of metrics."""
+        self._wait()
         return self._client.get_run(self.id).data
 
     def rename(self, name: str) -> None:
         """Name the run, unless its user has."""
-        if not self.is_named:
+        if self.is_named:
+            return
+        if self._outbox:
+            self._outbox.update(run_name=name)
+        else:
             self._client.update_run(self.id, name=name)
 
     def describe(self, text: str) -> None:
         """Set the description, Markdown that MLflow shows at the top of the run's page."""
-        self.tag(**{experiment.NOTE: secrets.hide(text)[:LONGEST_NOTE]})
+        self._note = secrets.hide(text)[:LONGEST_NOTE]
+        self.tag(**{experiment.NOTE: self._note})
+
+    def fail(self, error: str) -> None:
+        """Put an error into the tag `error` and in front of the description."""
+        note = self._note if self._outbox else self.data().tags.get(experiment.NOTE, "")
+        self.tag(error=one_line(error)[:500])
+        self.describe(f"**Failed**: {error}\n\n{note}")
+
+    def clear_error(self) -> None:
+        """Delete the error tag of a run that was reopened and has finished."""
+        if self._outbox is None and "error" in self.data().tags:
+            self._client.delete_tag(self.id, "error")
+
+    def end(self, status: str) -> None:
+        """End the run that MLflow has active."""
+        if self._outbox is None:
+            mlflow.end_run(status)
+            return
+        self._outbox.flush(outbox.END)
+        if self._outbox.had_outage:  # its thread may wait for MLflow's next try, minutes from now
+            run_id_to_system_metrics_monitor.pop(self.id, None)
+        now = time.time_ns() // 1_000_000
+        try:
+            with outbox.impatient():
+                mlflow.end_run(status)
+        except MlflowException:
+            self._outbox.update(status=status, end_time=now)
+        self._outbox.close()
+
+    def _wait(self) -> None:
+        """Wait until the server has what was written; for the rest of an interruption, briefly.
+
+        Raises InputError if it does not answer.
+        """
+        if self._outbox:
+            was_interrupted = signals.was_interrupted()
+            self._outbox.require_sent(outbox.END if was_interrupted else outbox.OUTAGE)
 
     def leave(self) -> None:
         """Stop writing to this run, which stays RUNNING for the other processes that use it."""
@@ -104,6 +159,11 @@ class Run:
     ) -> None:
         """Log metrics with six digits, also for a logged model on the dataset `faces`."""
         now = time.time_ns() // 1_000_000
+        if self._outbox:
+            values = {name: rounded(value) for name, value in metrics.items()}
+            shared = {"timestamp": now, "step": step}
+            self._outbox.log([{"key": k, "value": v, **shared} for k, v in values.items()], {})
+            return
         of: dict[str, Any] = {"model_id": model_id, "run_id": self.id}
         if faces:
             of |= {"dataset_name": _short_name(faces), "dataset_digest": faces.digest}
@@ -118,6 +178,7 @@ class Run:
         self.log_metrics(logs, step=epoch)
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
+        self._wait()
         self._client.log_artifact(self.id, str(file), folder)
 
     def log_environment(self, **more: object) -> None:
@@ -128,14 +189,17 @@ class Run:
             self.log_text(secrets.hide(changes), environment.CHANGES)
 
     def log_text(self, text: str, name: str) -> None:
+        self._wait()
         self._client.log_text(self.id, text, name)
 
     def log_files(self, folder: Path) -> None:
         """Log the files of `folder`."""
+        self._wait()
         self._client.log_artifacts(self.id, str(folder))
 
     def log_folder(self, folder: Path, name: str) -> None:
         """Log `folder` as the artifact folder `name`; a partial copy is removed."""
+        self._wait()
         try:
             self._client.log_artifacts(self.id, str(folder), name)
         except BaseException:
@@ -145,6 +209,7 @@ class Run:
 
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
         """Record the dataset in use: its digest as a run input, its address as a tag."""
+        self._wait()
         with warnings.catch_warnings(action="ignore"):  # several source classes match a folder
             resolved = resolve_dataset_source(addresses.dataset_uri(address))
         entity = MetaDataset(resolved, name=_short_name(dataset), digest=dataset.digest)
@@ -171,6 +236,7 @@ class Run:
         `finish` is called with the folder of the saved model before it is logged. `epoch` is the
         one that the network is of.
         """
+        self._wait()
         return models.log(model, name, environment.model_packages(), finish, epoch).model_id
 
 
@@ -190,6 +256,8 @@ def record(
     SIGTERM and Ctrl-C both raise KeyboardInterrupt and end the run KILLED; further signals are
     ignored, so that the results so far are saved.
     """
+    if parent is not None:  # its command has reached the server before, so this is an outage
+        outbox.wait()
     queries.use_store()
     end_dead_runs()
     with signals.interruptible() if parent is None else nullcontext():
@@ -218,22 +286,24 @@ def record(
                 run.log_environment()
                 if name:
                     run.rename(name)
+            if step in TRAININGS:
+                run.use_outbox()
             yield run
         except KeyboardInterrupt:
-            _end(run, "KILLED", "interrupted")
+            _end(run, step, "KILLED", "interrupted")
             raise
         except Pruned:
             run.tag(trial_state="PRUNED")
-            mlflow.end_run("KILLED")
+            run.end("KILLED")
             raise
         except BaseException as error:
             if signals.was_interrupted():  # a library replaced KeyboardInterrupt by its own error
-                _end(run, "KILLED", "interrupted")
+                _end(run, step, "KILLED", "interrupted")
                 raise KeyboardInterrupt from error
-            _end(run, "FAILED", f"{type(error).__name__}: {error}")
+            _end(run, step, "FAILED", f"{type(error).__name__}: {error}")
             raise
-        _clear_error(run.id)
-        mlflow.end_run("RUNNING" if run.is_left else "FINISHED")
+        run.clear_error()
+        run.end("RUNNING" if run.is_left else "FINISHED")
 
 
 def end_dead_runs() -> None:
@@ -264,7 +334,7 @@ def _is_abandoned(run: mlflow.entities.Run) -> bool:
 
 def end_if_running(run_id: str, status: str, error: str) -> None:
     """End the run of another process, unless it has ended."""
-    if MlflowClient().get_run(run_id).info.status == "RUNNING":
+    if outbox.wait() and MlflowClient().get_run(run_id).info.status == "RUNNING":
         tag_error(run_id, error)
         MlflowClient().set_terminated(run_id, status)
 
@@ -298,12 +368,6 @@ def discard_project_run(run_id: str | None) -> None:
         del os.environ[PROJECT_RUN]
         MlflowClient().set_terminated(created, "FINISHED")
         MlflowClient().delete_run(created)
-
-
-def _clear_error(run_id: str) -> None:
-    """Delete the error tag of a run that was reopened and has finished."""
-    if "error" in MlflowClient().get_run(run_id).data.tags:
-        MlflowClient().delete_tag(run_id, "error")
 
 
 def _log_settings(run_id: str, settings: Settings) -> None:
@@ -372,17 +436,18 @@ def _other_processes(run_id: str) -> list[str]:
     return [name for name in _processes(run) if name != here and process.is_running(name)]
 
 
-def _end(run: Run, status: str, error: str) -> None:
+def _end(run: Run, step: str, status: str, error: str) -> None:
     """End a run. If the store refuses (disk full), a later `end_dead_runs` does it."""
-    with suppress(MlflowException):
-        if _other_processes(run.id):
-            run.leave()
-            mlflow.end_run("RUNNING")
-            return
-    with suppress(MlflowException):
-        tag_error(run.id, error)
-        if status == "FAILED":
-            note = run.data().tags.get(experiment.NOTE, "")
-            run.describe(f"**Failed**: {error}\n\n{note}")
-    with suppress(MlflowException):
-        mlflow.end_run(status)
+    with outbox.impatient():
+        with suppress(MlflowException):
+            if step not in TRAININGS and _other_processes(run.id):
+                run.leave()
+                run.end("RUNNING")
+                return
+        with suppress(MlflowException):
+            if status == "FAILED":
+                run.fail(error)
+            else:
+                run.tag(error=one_line(error)[:500])
+        with suppress(MlflowException):
+            run.end(status)

@@ -62,5 +62,4 @@ def move_checkpoint(stopped: str, faces: Dataset, run: Run) -> None:
     checkpoint.require_whole(checkpoint_file)
     run.tag(**{name: tags[name] for name in ("start_digest", "start_trained_by") if name in tags})
     checkpoint_file.replace(run.checkpoint)
-    # Of a kill while it was written.
-    checkpoint_file.with_suffix(".unfinished").unlink(missing_ok=True)
+    checkpoint.remove(checkpoint_file)

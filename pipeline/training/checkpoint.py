@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,13 +43,16 @@ class TrainState:
 
 
 def save(file: Path, variables: Sequence[Any], state: TrainState) -> None:
-    """Write `file` atomically: if the process is killed, the previous checkpoint remains."""
+    """Write `file` atomically: if the process is killed, the previous checkpoint remains.
+
+    Another process may write it too, which takes this one for lost.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     about = {"history": state.history, "best_epoch": state.best_epoch}
     arrays = {f"now_{i}": value for i, value in enumerate(files.get_state(variables))}
     arrays |= {f"best_{i}": value for i, value in enumerate(state.best_weights)}
     text = json.dumps(about | {"digest": _digest(about, arrays)})
-    unfinished = file.with_suffix(".unfinished")
+    unfinished = file.with_suffix(f".{socket.gethostname()}-{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as out:
             np.savez(out, allow_pickle=False, about=np.array(text), **arrays)
@@ -57,6 +61,12 @@ def save(file: Path, variables: Sequence[Any], state: TrainState) -> None:
         unfinished.unlink(missing_ok=True)
         raise
     unfinished.replace(file)
+
+
+def remove(file: Path) -> None:
+    """Delete a checkpoint, and what a process left that was killed while it wrote one."""
+    for found in (file, *file.parent.glob(f"{file.stem}.*.unfinished")):
+        found.unlink(missing_ok=True)
 
 
 def require_whole(file: Path) -> None:

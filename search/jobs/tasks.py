@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from pipeline.data import SIDE
-from pipeline.errors import Pruned, TrainingError
+from pipeline.errors import InputError, Pruned, TrainingError, note
 from pipeline.networks.build import build
 from pipeline.percent import percent
 from pipeline.reports import notes
@@ -19,6 +19,7 @@ from pipeline.steps.data import load_training
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.train import fit_and_record, repeatable_note, train
 from pipeline.training import device
+from pipeline.training.checkpoint import remove, require_whole
 from pipeline.training.fit import TrainResult
 from pipeline.training.self_test import self_test
 from search.jobs import job
@@ -31,11 +32,12 @@ def train_trial(
     step: str,
     tags: dict[str, Any],
     name: str,
+    checkpoints: Path | None = None,
 ) -> float:
     """Record a training without its model; returns the value of its best epoch.
 
-    `name` is the run's, to which the result is added.
-    A trial that repeats a killed or interrupted one (tag `first`) resumes from its checkpoint.
+    `name` is the run's, to which the result is added. A trial that repeats a killed or interrupted
+    one (tag `first`) resumes from its checkpoint in the folder `checkpoints`.
     """
     monitor = settings.monitor
 
@@ -47,7 +49,7 @@ def train_trial(
         run.tag(**tags)
         send(("run", run.id))
         faces = load_training(settings, run)
-        checkpoint = _checkpoint(tags, settings, faces.digest)
+        checkpoint = checkpoints and _checkpoint(checkpoints, tags, settings, faces.digest)
         options: dict[str, Any] = {"test_device": False, "checkpoint": checkpoint}
         try:
             result = fit_and_record(settings, faces, run, on_epoch=[report], **options)
@@ -76,21 +78,23 @@ def _tell_result(result: TrainResult, run: tracking.Run, name: str) -> None:
     run.describe(notes.paragraphs(line, repeatable_note(result.settings, run)))
 
 
-def _checkpoint(tags: dict[str, Any], settings: TrainSettings, digest: str) -> Path | None:
-    """The file from which a repeated trial resumes; other trainings of a study have none.
-
-    Its name depends on all that the training does: another study of the same name must not find it.
-    """
-    if "first" not in tags:
-        return None
+def _checkpoint(folder: Path, tags: dict[str, Any], settings: TrainSettings, digest: str) -> Path:
+    """The file from which a repeated trial resumes, on any machine; a damaged one is deleted."""
     same = replace(settings, data="", threads=0)
     key = repr((tags["study"], tags["first"], same, digest))
-    return queries.CHECKPOINTS / f"trial-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    file = folder / f"trial-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    if file.exists():
+        try:
+            require_whole(file)
+        except InputError as error:
+            note(f"{error}; the trial begins anew")
+            remove(file)
+    return file
 
 
 def _remove(checkpoint: Path | None) -> None:
     if checkpoint:
-        checkpoint.unlink(missing_ok=True)
+        remove(checkpoint)
 
 
 def train_child(send: job.Send, settings: TrainSettings, parent_id: str, digest: str) -> str:

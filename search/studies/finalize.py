@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import TrainingError
 from pipeline.reports import notes
-from pipeline.runs import queries, tracking
+from pipeline.runs import outbox, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
-from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job
-from search.jobs.gpus import Gpus
+from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job, placement
+from search.jobs.placement import Slots
 from search.studies import champion, front, storage, summary
 from search.studies.deadline import Deadline
 from search.studies.display import Display
@@ -51,6 +51,7 @@ def finish(
         display.print(f"the study {name} is being ended by process {owner}; waiting for it")
 
     with leases.hold(name, "end", on_wait=on_wait, give_up=deadline.is_over) as lease:
+        outbox.wait()
         count = storage.count(study)
         if count.running or lease is None:
             what = f"still running elsewhere: {count.running}" if lease else "time is up"
@@ -84,7 +85,7 @@ def _end(
     winner = confirmed[0]
     display.stop()
     display.print(f"training the winner, the setting of trial {winner.trial.number}")
-    run_id = _train(winner.settings, study, parent)
+    run_id = _train(winner.settings, study, plan, parent)
     lease.require()  # the test split is opened once, and one model registered
     tested = _evaluate(run_id, study, plan.data, parent)
     lease.require()
@@ -162,7 +163,7 @@ def _race(
             f"confirming the best {len(racing)} settings on seed {seed}: {display.summary(study)}"
         )
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
-        work = partial(_confirm_one, study, parent, plan.gpus, display)
+        work = partial(_confirm_one, study, parent, plan.slots, display)
         values = job.run_parallel(settings.workers, work, jobs)
         racing = ranked(
             study,
@@ -177,7 +178,7 @@ def _race(
 def _confirm_one(
     study: optuna.Study,
     parent: Run,
-    gpus: Gpus,
+    slots: Slots,
     display: Display,
     one: tuple[int, TrainSettings],
     stop: threading.Event,
@@ -197,10 +198,7 @@ def _confirm_one(
             display.epoch(name, message[1], training.epochs)
 
     arguments = (training, parent.id, "confirm", tags, run_name)
-    with gpus.one() as environment:
-        outcome = job.run(
-            TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop, environment=environment
-        )
+    outcome = placement.run(slots, TRAIN_TRIAL, *arguments, on_message=on_message, stop=stop)
     display.ended(name, confirmed=True)
     if outcome.kind == "failed":
         display.print(f"{name} failed: {outcome.text}")
@@ -208,15 +206,19 @@ def _confirm_one(
     return job.value_of(outcome, name)
 
 
-def _train(winner: TrainSettings, study: optuna.Study, parent: Run) -> str:
+def _train(winner: TrainSettings, study: optuna.Study, plan: Plan, parent: Run) -> str:
     """The run of the winner's training, the only one of a study whose model is saved."""
     # Trained alone, so with every core: the command in the summary does the same.
     winner = replace(winner, threads=0)
     digest = study.user_attrs["digest"]
     if done := queries.finished_run("train", winner, digest, parent.id):
         return done.info.run_id
-    name = "the winner's training"
-    return job.run_single(TRAIN_CHILD, winner, parent.id, digest, name=name)
+
+    def train(_: None, stop: threading.Event) -> job.Outcome:
+        return placement.run(plan.slots, TRAIN_CHILD, winner, parent.id, digest, stop=stop)
+
+    [outcome] = job.run_parallel(1, train, [None])
+    return str(job.value_of(outcome, "the winner's training"))
 
 
 def _evaluate(run_id: str, study: optuna.Study, data: str, parent: Run) -> str:

@@ -10,7 +10,7 @@ from pipeline.errors import InputError
 from pipeline.runs import params, queries
 from pipeline.settings import Hyperparameters, TrainSettings, recipe
 from search.grids import report_grid
-from search.jobs import gpus, job
+from search.jobs import placement
 from search.methods.space import (
     STUDY_SETTINGS,
     Point,
@@ -43,9 +43,10 @@ class Plan:
         return make_space(self.settings)
 
     @cached_property
-    def gpus(self) -> gpus.Gpus:
-        """The GPUs of this command's trials. Raises InputError."""
-        return gpus.Gpus(gpus.chosen(self.settings.gpus), self.settings.workers)
+    def slots(self) -> placement.Slots:
+        """Where this command's trials run. Raises InputError."""
+        settings = self.settings
+        return placement.slots(settings.gpus, settings.workers)
 
     @cached_property
     def base(self) -> TrainSettings:
@@ -56,7 +57,7 @@ class Plan:
             "width": settings.width,
             "max_train_faces": settings.max_train_faces,
             "seed": settings.seed,
-            "threads": job.threads_each(settings.workers),
+            "threads": self.slots.threads,
             "epochs": settings.epochs,
             "keep_epoch": "best",  # as the pruner judges; it finds the length (`Space.suggest`)
             "monitor": settings.objective,

@@ -10,7 +10,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.errors import InputError
 from pipeline.reports.notes import command_line
+from pipeline.runs import outbox
 from pipeline.runs.tracking import Run
 from search.methods.samplers import rungs
 from search.pages import page
@@ -54,6 +56,8 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
         is_last = count.n_done >= plan.settings.trials and not count.running
         is_due = time.monotonic() - written.time >= INTERVAL
         if is_due or is_last or number != written.best:
+            if not outbox.is_reachable():
+                raise InputError("MLflow's server does not answer")
             _write(study, plan, parent, count)
             written.time, written.best = time.monotonic(), number
     except Exception as error:  # of any kind: the trials matter more than their page

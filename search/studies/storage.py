@@ -169,30 +169,26 @@ def fail_and_retry(
     except (ValueError, UpdateFinishedTrialError):
         return  # another process has failed it
     trial = next(t for t in study.get_trials() if t.number == number)
-    _end_run(trial, error)
-    _retry(study, trial, was_killed=was_killed)
+    _retry(study, trial, error, was_killed=was_killed)
 
 
 def _on_stale(study: optuna.Study, trial: FrozenTrial) -> None:
     """Optuna's callback for a trial that it has failed because of missing heartbeats."""
-    _end_run(trial, "its process sent no heartbeat")
-    _retry(study, trial, was_killed=True)
+    _retry(study, trial, "its process sent no heartbeat", was_killed=True)
 
 
-def _end_run(trial: FrozenTrial, error: str) -> None:
-    if "run" in trial.user_attrs:
-        tracking.end_if_running(trial.user_attrs["run"], "FAILED", error)
-
-
-def _retry(study: optuna.Study, trial: FrozenTrial, *, was_killed: bool) -> None:
+def _retry(study: optuna.Study, trial: FrozenTrial, error: str, *, was_killed: bool) -> None:
+    """Enqueue a failed trial again, then end its run, for which MLflow's server is needed."""
+    run = trial.user_attrs.get("run")
     kills = trial.user_attrs.get("kills", 0) + was_killed
-    if kills > RETRIES:
-        return
-    # A retry starts without the failed trial's process, run, error and pruner rungs.
-    trial.user_attrs = {"kills": kills}
-    trial.system_attrs = {
-        name: value
-        for name, value in trial.system_attrs.items()
-        if not name.startswith("completed_rung_")
-    }
-    RetryHeartbeatStaleTrialCallback()(study, trial)
+    if kills <= RETRIES:
+        # A retry starts without the failed trial's process, run, error and pruner rungs.
+        trial.user_attrs = {"kills": kills}
+        trial.system_attrs = {
+            name: value
+            for name, value in trial.system_attrs.items()
+            if not name.startswith("completed_rung_")
+        }
+        RetryHeartbeatStaleTrialCallback()(study, trial)
+    if run:
+        tracking.end_if_running(run, "FAILED", error)

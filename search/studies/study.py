@@ -3,6 +3,8 @@
 import threading
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -11,12 +13,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from pipeline.data import VALIDATION, dataset, splitting
-from pipeline.errors import InputError
-from pipeline.runs import addresses, params, process, queries, stores, tracking
+from pipeline.errors import InputError, reason
+from pipeline.runs import addresses, outbox, params, process, queries, stores, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
-from search.jobs import CHECK_DEVICE, gpus, job
+from search.jobs import job, placement
 from search.methods.samplers import make_pruner, silence_optuna
 from search.methods.space import Point
 from search.settings import SearchSettings
@@ -39,8 +41,9 @@ def search(settings: SearchSettings) -> str:
     queries.use_store()
     stores.require_database(settings.storage, "storage=")
     start = starting_values(settings)
+    placement.slots(settings.gpus, settings.workers)  # raises for missing GPUs
     Plan(settings, settings.data, start).first_points()  # raises for a space that can't be used
-    gpus.chosen(settings.gpus)  # raises for a GPU that is not there
+    require_folder(settings.checkpoints)
     with ExitStack() as opening:
         leases = Leases(settings.storage)
         opening.enter_context(leases.hold(settings.study, "open"))
@@ -55,28 +58,26 @@ def search(settings: SearchSettings) -> str:
             plan = Plan(settings, prepare(study, settings, parent), start, earlier)
             require_known_choices(study, plan)
             opening.close()
-            check_devices(plan)
-            with Display(plan, deadline) as display:
-                workers = [
-                    Worker(number, plan, database, leases, parent.id, deadline, display)
-                    for number in range(settings.workers)
-                ]
-                job.run_parallel(settings.workers, Worker.run, workers)
-                finalize.finish(study, plan, parent, leases, deadline, display)
+            with plan.slots as slots:
+                slots.check()
+                with Display(plan, deadline) as display:
+                    workers = [
+                        Worker(number, plan, database, leases, parent.id, deadline, display)
+                        for number in range(settings.workers)
+                    ]
+                    job.run_parallel(settings.workers, Worker.run, workers)
+                    finalize.finish(study, plan, parent, leases, deadline, display)
     return parent.id
 
 
-def check_devices(plan: Plan) -> None:
-    """Self-test every GPU that trials use, or the CPU. Raises TrainingError."""
-    names = plan.gpus.names
-    environments = [gpus.environment(name) for name in names] or [{}]
-
-    def test(environment: dict[str, str], stop: threading.Event) -> job.Outcome:
-        return job.run(CHECK_DEVICE, "auto", stop=stop, environment=environment)
-
-    outcomes = job.run_parallel(len(environments), test, environments)
-    for name, outcome in zip(names or [""], outcomes, strict=True):
-        job.value_of(outcome, f"the self-test of GPU {name}" if name else "the self-test")
+def require_folder(checkpoints: str) -> None:
+    """Make the folder of checkpoints. Raises InputError if it can't be written."""
+    try:
+        Path(checkpoints).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=checkpoints):
+            pass
+    except OSError as error:
+        raise InputError(f"checkpoints={checkpoints}: {reason(error)}") from None
 
 
 def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
@@ -219,18 +220,19 @@ class Worker:
         Raises InputError for an environment error, such as a dataset that is gone.
         """
         settings = self.plan.settings
-        while not stop.is_set() and not self._time_is_up():
-            with (
-                _one_thread,
-                self.leases.hold(settings.study, "take", give_up=stop.is_set) as lease,
-            ):
-                if lease is None or self.has_enough():
-                    return
-                taken = self.take()
+        while not stop.is_set() and not self._time_is_up() and outbox.wait(stop.is_set):
+            with self.plan.slots.one() as run:
+                with (
+                    _one_thread,
+                    self.leases.hold(settings.study, "take", give_up=stop.is_set) as lease,
+                ):
+                    if lease is None or self.has_enough():
+                        return
+                    taken = self.take() if run else None
+                if taken and run:
+                    self.train(*taken, run, stop=stop)
             if taken is None:
                 stop.wait(WAIT)
-            else:
-                self.train(*taken, stop=stop)
 
     def _time_is_up(self) -> bool:
         return self.deadline.is_over(reserve=finalize.seconds_needed(self.study, self.plan))
@@ -262,24 +264,26 @@ class Worker:
             taken.set_user_attr(front.COST, proposals.cost(point, self.plan)[name])
         return taken, point
 
-    def train(self, taken: optuna.Trial, point: Point, *, stop: threading.Event) -> None:
-        """Train a trial and tell the study how it ended."""
+    def train(
+        self, taken: optuna.Trial, point: Point, run: placement.Run, *, stop: threading.Event
+    ) -> None:
+        """Train a trial in a slot and tell the study how it ended."""
         settings = self.plan.settings
         heartbeat = storage.make_heartbeat(self.database, taken)
         training = self.plan.training(point)
         name = f"trial {taken.number}"
         try:
-            with self.plan.gpus.one() as environment:
-                outcome = trial.run(
-                    taken,
-                    training,
-                    self.parent_id,
-                    settings.epochs,
-                    heartbeat=heartbeat,
-                    on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
-                    stop=stop,
-                    environment=environment,
-                )
+            outcome = trial.run(
+                taken,
+                training,
+                self.parent_id,
+                settings.epochs,
+                checkpoints=Path(settings.checkpoints).absolute(),
+                heartbeat=heartbeat,
+                on_epoch=lambda epoch: self.display.epoch(name, epoch, training.epochs),
+                stop=stop,
+                run_job=run,
+            )
         except UpdateFinishedTrialError:
             self.display.print(f"{name} was taken over by another worker")
             return

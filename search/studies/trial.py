@@ -1,15 +1,15 @@
 """A trial of a study: a training in a process of its own, watched by the study's pruner."""
 
 import threading
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
 
 from pipeline.reports import notes
 from pipeline.settings import TrainSettings
-from search.jobs import TRAIN_TRIAL, job
+from search.jobs import TRAIN_TRIAL, job, placement
 from search.studies import storage
 
 
@@ -19,17 +19,19 @@ def run(
     parent_id: str,
     max_epochs: int,
     *,
+    checkpoints: Path | None = None,
     heartbeat: Callable[[], None],
     on_epoch: Callable[[int], None] = lambda epoch: None,
     stop: threading.Event,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    run_job: placement.Run = job.run,
 ) -> job.Outcome:
     """Train `settings` as a child run of `parent_id`; the value is that of the best epoch.
 
     No trial of the study has more than `max_epochs` epochs. The id of the trial's run becomes its
-    attribute `run`. A trial that repeats an interrupted one resumes from that one's checkpoint.
+    attribute `run`. A trial that repeats an interrupted one resumes from that one's checkpoint in
+    the folder `checkpoints`.
     Raises optuna's UpdateFinishedTrialError if another worker has taken the trial over, since this
-    one sent no heartbeat for too long. `environment` names the GPU.
+    one sent no heartbeat for too long. `run_job` is the slot's.
     """
 
     def on_message(message: Any) -> bool:
@@ -50,14 +52,13 @@ def run(
     first = storage.retry_history(frozen)[:1] or [trial.number]
     tags = {"study": study.study_name, "trial": trial.number, "first": first[0]}
     name = notes.joined(f"trial {trial.number}", *notes.words(trial.params))
-    arguments = (settings, parent_id, "trial", tags, name)
-    return job.run(
+    arguments = (settings, parent_id, "trial", tags, name, checkpoints)
+    return run_job(
         TRAIN_TRIAL,
         *arguments,
         on_message=on_message,
         heartbeat=heartbeat,
         stop=stop,
-        environment=environment,
     )
 
 

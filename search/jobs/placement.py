@@ -1,0 +1,79 @@
+"""Placement: where jobs run.
+
+A slot is a place for one job at a time, with a GPU or a share of the cores.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from search.jobs import CHECK_DEVICE, gpus, job
+from search.jobs.job import Outcome, Task
+
+Run = Callable[..., Outcome]
+"""`job.run`, or a function that is called as it and runs the job elsewhere."""
+PAUSE = 1.0
+"""Seconds between two looks for a free slot."""
+
+
+class Slots(Protocol):
+    """The slots of a command, open within a `with` block."""
+
+    threads: int
+    """Threads of a job."""
+
+    def __enter__(self) -> "Slots": ...
+    def __exit__(self, *error: object) -> None: ...
+
+    def check(self) -> None:
+        """Self-test the devices. Raises TrainingError."""
+
+    def one(self) -> AbstractContextManager[Run | None]:
+        """A slot for the block; None if none is free now."""
+
+
+def slots(wanted_gpus: str, workers: int) -> Slots:
+    """Slots for `workers` jobs at a time by the setting `gpus`. Raises InputError."""
+    return LocalSlots(gpus.chosen(wanted_gpus), workers)
+
+
+def run(slots: Slots, task: Task, *arguments: object, stop: threading.Event, **how: Any) -> Outcome:
+    """Run a job in the next slot that is free."""
+    while not stop.is_set():
+        with slots.one() as run_there:
+            if run_there:
+                return run_there(task, *arguments, stop=stop, **how)
+        stop.wait(PAUSE)
+    return Outcome("interrupted", text="interrupted")
+
+
+class LocalSlots:
+    """Slots of this computer: a GPU each, if there are any."""
+
+    def __init__(self, names: list[str], workers: int) -> None:
+        self.threads = job.threads_each(workers)
+        self._gpus = gpus.Gpus(names, workers)
+
+    def __enter__(self) -> "LocalSlots":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def check(self) -> None:
+        names = self._gpus.names
+        environments = [gpus.environment(name) for name in names] or [{}]
+
+        def test(environment: dict[str, str], stop: threading.Event) -> Outcome:
+            return job.run(CHECK_DEVICE, "auto", stop=stop, environment=environment)
+
+        outcomes = job.run_parallel(len(environments), test, environments)
+        for name, outcome in zip(names or [""], outcomes, strict=True):
+            job.value_of(outcome, f"the self-test of GPU {name}" if name else "the self-test")
+
+    @contextmanager
+    def one(self) -> Iterator[Run | None]:
+        with self._gpus.one() as environment:
+            yield partial(job.run, environment=environment)
