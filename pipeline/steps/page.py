@@ -38,7 +38,7 @@ def page(settings: PageSettings) -> None:
 def site_files(settings: PageSettings) -> dict[str, Content]:
     """The page's files by name, with the networks that the settings name. Raises InputError."""
     networks = _given(settings.networks) if settings.networks else _known()
-    found = {which: detector.onnx_file(which) for which in KINDS}
+    found: dict[str, Path] = {which: detector.onnx_file(which) for which in KINDS}
     return site.files(networks, found, _about())
 
 
