@@ -717,6 +717,25 @@ class ExportSettings(Settings):
 
 
 @dataclass(frozen=True)
+class PageSettings(Settings):
+    """Serve a page that reads expressions in the browser, or write its files for a web server."""
+
+    networks: Annotated[
+        str | None,
+        Setting(
+            ".onnx files with commas between, the first of which is chosen at the start; left out, "
+            "the shipped one and the newest that export has recorded."
+        ),
+    ] = None
+    out: Annotated[
+        str | None, Setting("Folder for the files; left out, they are served on this computer.")
+    ] = None
+    port: Annotated[int, Setting("Port on 127.0.0.1; 0 takes a free one.", low=0, high=65535)] = (
+        8000
+    )
+
+
+@dataclass(frozen=True)
 class ReportSettings(Settings):
     """Write the exhibits of the published report, and what goes beyond it, from the record."""
 

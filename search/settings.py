@@ -264,6 +264,7 @@ ALL = (
     settings.EvaluateSettings,
     settings.ExportSettings,
     settings.PredictSettings,
+    settings.PageSettings,
     SearchSettings,
     GridSettings,
     CompareSettings,

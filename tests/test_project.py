@@ -18,6 +18,7 @@ ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 PACKAGES = {
     "pipeline": {
         "": {"runs", "data"},  # errors, registry, settings, cli
+        "browser": {"", "data"},
         "data": {""},
         "exported": {"", "data"},
         "networks": {"", "data"},
@@ -25,7 +26,17 @@ PACKAGES = {
         "runs": {"", "data"},
         "training": {"", "data", "networks", "runs"},
         "reports": {"", "data"},
-        "steps": {"", "data", "exported", "faces", "networks", "runs", "training", "reports"},
+        "steps": {
+            "",
+            "browser",
+            "data",
+            "exported",
+            "faces",
+            "networks",
+            "runs",
+            "training",
+            "reports",
+        },
     },
     "search": {
         "": {"methods"},
