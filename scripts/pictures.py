@@ -1,16 +1,17 @@
-"""Pictures of the README: the trainings of this folder's runs in MLflow, and its newest study.
+"""Pictures of the README, in light and dark, taken with Chromium.
 
     make pictures
 
-opens both in a headless Chromium and writes `trainings` and `study` as `-light.png` and
-`-dark.png` into docs/images.
+writes `page` (drawn faces in the page that reads expressions), `study` (the newest study of this
+folder) and `trainings` (its trainings in MLflow) as `NAME-light.png` and `NAME-dark.png` into
+docs/images. Needs requirements-test.txt.
 """
 
-import base64
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,37 +19,74 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from PIL import Image
 
+from pipeline.browser.server import Server
+from pipeline.data import sample
 from pipeline.runs import experiment
 from pipeline.runs.queries import use_store
+from pipeline.settings import PageSettings
+from pipeline.steps.page import site_files
 from tests.browser import Browser
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 THEMES = ("light", "dark")
+SIDE = 240
+"""Of a drawn face, in pixels."""
 SIZE = (1280, 716)
 """Width and height in pixels: the study's first two plots end there."""
 SCALE = 1.5
-"""Dots of the picture for each pixel of the page."""
-WAIT_S = 90
+"""Dots of a picture for each pixel of the study's and MLflow's pages."""
 
-_SETTINGS = """
+_MLFLOW = """
 localStorage.setItem("_mlflow_dark_mode_toggle_enabled", "{dark}");
 localStorage.setItem("databricks-dark-mode-pref", "{theme}");
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 """
-"""MLflow's theme, and its assistant closed, before the page is loaded."""
+"""MLflow's theme, and its assistant closed, before its page is loaded."""
 _TABLE = "/[1-9][0-9]* matching run/.test(document.body ? document.body.innerText : '')"
+_STATUS = "document.getElementById('status').textContent"
 
 
 def main() -> None:
     use_store()
     study = newest_study()
-    with served() as port, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+    site = Server(site_files(PageSettings(networks="models/compact-int8.onnx")), port=0)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    with mlflow_pages() as port, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        faces = Path(scratch) / "faces.png"
+        drawn_faces().save(faces)
         for theme in THEMES:
             with Browser(Path(scratch) / theme) as browser:
-                take(browser, "study", theme, study.as_uri(), "true")
-                take(browser, "trainings", theme, experiment.view_address(port=port), _TABLE)
+                media = [{"name": "prefers-color-scheme", "value": theme}]
+                browser.call("Emulation.setEmulatedMedia", features=media)
+                browser.call("Emulation.setScrollbarsHidden", hidden=True)
+                browser.open(site.address, width=1120, height=640)
+                browser.wait_for(f"{_STATUS} === 'Ready.'")
+                browser.choose("#file", faces)
+                browser.wait_for(f"/face.?:/.test({_STATUS})")
+                browser.screenshot(IMAGES / f"page-{theme}.png")
+
+                browser.open(study, *SIZE, scale=SCALE)
+                browser.screenshot(IMAGES / f"study-{theme}.png", whole=False)
+
+                settings = _MLFLOW.format(theme=theme, dark=str(theme == "dark").lower())
+                browser.call("Page.addScriptToEvaluateOnNewDocument", source=settings)
+                browser.open(experiment.view_address(port=port), *SIZE, scale=SCALE)
+                browser.wait_for(_TABLE)
+                time.sleep(3)  # for what is still moving
+                browser.screenshot(IMAGES / f"trainings-{theme}.png", whole=False)
+
+
+def drawn_faces() -> Image.Image:
+    """Six drawn faces in two rows."""
+    drawn, _ = sample.draw(count=7, seed=1)
+    picture = Image.new("RGB", (3 * SIDE, 2 * SIDE))
+    for place, face in enumerate(drawn[1:]):
+        tile = Image.fromarray(face).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        picture.paste(tile, (place % 3 * SIDE, place // 3 * SIDE))
+    return picture
 
 
 def newest_study() -> Path:
@@ -59,16 +97,12 @@ def newest_study() -> Path:
     runs = client.search_runs(ids, ended, order_by=["attributes.start_time DESC"])
     if not runs:
         sys.exit("error: no study on record; python -m search.optuna_study makes one")
-    scratch = tempfile.mkdtemp()
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            run_id=runs[0].info.run_id, artifact_path="study.html", dst_path=scratch
-        )
-    )
+    name = {"run_id": runs[0].info.run_id, "artifact_path": "study.html"}
+    return Path(mlflow.artifacts.download_artifacts(**name, dst_path=tempfile.mkdtemp()))
 
 
 @contextmanager
-def served() -> Iterator[int]:
+def mlflow_pages() -> Iterator[int]:
     """MLflow's pages on a free port of this computer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -78,36 +112,19 @@ def served() -> Iterator[int]:
         [sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
+        while not answers(port):
+            if server.poll() is not None:
+                sys.exit("error: mlflow ui has ended by itself")
+            time.sleep(0.5)
         yield port
     finally:
         server.terminate()
         server.wait()
 
 
-def take(browser: Browser, name: str, theme: str, url: str, ready: str) -> None:
-    """Write a picture of a page once the expression `ready` is true on it."""
-    width, height = SIZE
-    browser.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=height, deviceScaleFactor=SCALE, mobile=False,
-    )  # fmt: skip
-    browser.call("Emulation.setScrollbarsHidden", hidden=True)
-    browser.call(
-        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}]
-    )
-    settings = _SETTINGS.format(theme=theme, dark=str(theme == "dark").lower())
-    browser.call("Page.addScriptToEvaluateOnNewDocument", source=settings)
-    ends = time.monotonic() + WAIT_S
-    browser.call("Page.navigate", url=url)
-    while not browser.value(ready):
-        if time.monotonic() > ends:
-            sys.exit(f"error: {url} showed nothing within {WAIT_S} seconds")
-        time.sleep(1)
-    time.sleep(3)  # for what is still moving
-    picture = browser.call("Page.captureScreenshot", format="png")["data"]
-    file = IMAGES / f"{name}-{theme}.png"
-    file.write_bytes(base64.b64decode(picture))
-    print(file)
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":

@@ -115,11 +115,14 @@ class Browser:
         if "method" in answer:  # the rest are answers for which nobody waits
             self.events.append(answer)
 
-    def open(self, page: Path | str, width: int, height: int = 900) -> None:
-        """Open a file or an address in a window of that size and wait until it is loaded."""
+    def open(self, page: Path | str, width: int, height: int = 900, scale: float = 1) -> None:
+        """Open a file or an address in a window of that size and wait until it is loaded.
+
+        `scale` is the number of dots for each pixel.
+        """
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=False,
+            width=width, height=height, deviceScaleFactor=scale, mobile=False,
         )  # fmt: skip
         self.events.clear()
         self.call("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
@@ -148,9 +151,9 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
-    def screenshot(self, file: Path) -> None:
-        """Write a PNG of the whole page."""
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+    def screenshot(self, file: Path, *, whole: bool = True) -> None:
+        """Write a PNG of the whole page, or of the window."""
+        taken = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(taken["data"]))
 
     def hover(self, x: float, y: float) -> None:

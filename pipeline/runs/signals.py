@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -52,8 +52,10 @@ def was_interrupted() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore those after it."""
-    global _interrupted
+    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore those after it.
+
+    Says that the results are being saved.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not _interrupted:
@@ -63,13 +65,21 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    with handled(stop):
+        yield
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None] = interrupt) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM, also where they were ignored, and the end of `mlflow run`."""
+    global _interrupted
     _watch_parent()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
         _interrupted = False
 
 

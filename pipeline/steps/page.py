@@ -11,6 +11,7 @@ from pipeline.errors import InputError, note
 from pipeline.exported import network as onnx_network
 from pipeline.faces import boxes, crop, detector
 from pipeline.reports.model_card import NOT_FOR
+from pipeline.runs import signals
 from pipeline.settings import PageSettings, PredictSettings
 from pipeline.steps.predict import SMALL
 
@@ -31,7 +32,7 @@ def page(settings: PageSettings) -> None:
         return
     with server.Server(files, settings.port) as serving:
         print(f"the page is at {serving.address}; Ctrl-C ends this", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        with contextlib.suppress(KeyboardInterrupt), signals.handled():  # the usual end
             serving.serve_forever()
 
 

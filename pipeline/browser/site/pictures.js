@@ -3,14 +3,11 @@
 
 /** Filters of Pillow's `resize`: their reach in pixels of the coarser picture, and their weights. */
 export const BILINEAR = {reach: 1, weight: x => Math.max(0, 1 - Math.abs(x))};
-export const BICUBIC = {
-  reach: 2,
-  weight: x => {
-    x = Math.abs(x);
-    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
-    return x < 2 ? -0.5 * (((x - 5) * x + 8) * x - 4) : 0;
-  },
-};
+export const LANCZOS = {reach: 3, weight: x => Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0};
+
+function sinc(x) {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
+}
 
 /** Rounded, a half to the even neighbour, as Python rounds. */
 export function round(x) {

@@ -4,7 +4,7 @@
 // {kind: 'ready'}, {kind: 'faces', faces, seconds} and {kind: 'failed', what, reason}.
 import * as ort from './onnxruntime/ort.wasm.min.mjs';
 import {anchors, boxes, input} from './detector.js';
-import {BICUBIC, grey, greySquare, resize, round} from './pictures.js';
+import {LANCZOS, grey, greySquare, resize, round} from './pictures.js';
 
 ort.env.wasm.wasmPaths = new URL('./onnxruntime/', import.meta.url).href;
 ort.env.wasm.numThreads = 1; // more need headers that a host of files may not send
@@ -73,7 +73,7 @@ function crop({left, top, right, bottom}) {
 /** Probabilities of the faces, each an array in the order of the network's classes. */
 async function read(faces) {
   const {side} = site, size = side * side, levels = new Float32Array(faces.length * size);
-  faces.forEach((face, n) => levels.set(resize(face, side, side, 1, BICUBIC).data, n * size));
+  faces.forEach((face, n) => levels.set(resize(face, side, side, 1, LANCZOS).data, n * size));
   const shape = [faces.length, side, side, 1];
   const answers = await network.run(
     {[network.inputNames[0]]: new ort.Tensor('float32', levels, shape)});
