@@ -33,7 +33,7 @@ IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 THEMES = ("light", "dark")
 SIDE = 240
 """Of a drawn face, in pixels."""
-SIZE = (1280, 716)
+SIZE = (1280, 778)
 """Width and height in pixels: the study's first two plots end there."""
 SCALE = 1.5
 """Dots of a picture for each pixel of the study's and MLflow's pages."""
