@@ -75,6 +75,7 @@ def test_any_text_becomes_one_line_that_can_be_printed() -> None:
         ("nonsense://u:s3cr3tpw@h/d", "expected sqlite:///mlflow.db"),
         ("mssql://u:s3cr3tpw@h/d", r"mssql://\*\*\*@h/d: pyodbc is not installed; pip"),
         ("postgresql://u:s3cr3tpw@h:port/d", "no address of a database"),
+        ("postgresql://u:s3cr3tpw@127.0.0.1:9/d", "9/d: can't be used .*Connection refused"),
         ("sqlite:///none/x.db", "no folder none; make it first"),
         ("sqlite:///" + "a" * 300 + "/x.db", "File name too long"),
         ("sqlite:///text.db", "text.db is no sqlite database"),

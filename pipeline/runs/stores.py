@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.errors import InputError, note, reason
 
@@ -60,8 +61,20 @@ def require_usable(address: str) -> None:
             raise InputError(f"{address}: {FOLDERS}")
     elif scheme.partition("+")[0] in (*DATABASES, "sqlite"):
         require_database(address, "")
+        if scheme.partition("+")[0] in DATABASES:
+            _require_answer(address)
     elif scheme not in SERVERS:
         raise InputError(f"{address}: {EXPECTED}")
+
+
+@cache
+def _require_answer(address: str) -> None:
+    """Raise InputError if a database's server does not answer; MLflow would try for 100 seconds."""
+    engine = create_engine(address, poolclass=NullPool)
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        raise InputError(f"{address}: can't be used ({reason(error)})") from None
 
 
 def require_database(address: str, setting: str) -> None:
