@@ -123,6 +123,7 @@ def mlflow_pages() -> Iterator[int]:
 
 
 def answers(port: int) -> bool:
+    """Whether a server listens on a port of this computer."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

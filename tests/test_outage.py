@@ -16,7 +16,7 @@ from mlflow.entities import Metric
 
 from pipeline.runs import outbox, queries, tracking
 from pipeline.settings import TrainSettings
-from tests.commands import free_port, until
+from tests.commands import Child, free_port, until
 from tests.conftest import Start, copy_stores
 from tests.tiny import TINY
 
@@ -76,13 +76,18 @@ def curve(run_id: str) -> list[Metric]:
     return MlflowClient().get_metric_history(run_id, ACCURACY)
 
 
+def train(start: Start, client: dict[str, str], data: str, epochs: int) -> Child:
+    """A training that has finished an epoch."""
+    settings = {"data": data, "network": TINY, "epochs": epochs, "patience": 0}
+    training = start("pipeline.train", environment=client, **settings)
+    until(lambda: list(Path("checkpoints").glob("*.npz")))
+    return training
+
+
 def test_a_training_goes_on_without_its_server_and_its_curve_is_whole(
     server: Server, client: dict[str, str], start: Start, data: str
 ) -> None:
-    training = start(
-        "pipeline.train", data=data, network=TINY, epochs=40, patience=0, environment=client
-    )
-    until(lambda: list(Path("checkpoints").glob("*.npz")))
+    training = train(start, client, data, epochs=40)
     server.send(signal.SIGSTOP)
     until(lambda: lines_unsent() >= 20)
     training.wait_for("goes on, and its epochs are kept")
@@ -102,10 +107,7 @@ def test_a_training_goes_on_without_its_server_and_its_curve_is_whole(
 def test_what_a_killed_command_has_not_sent_is_sent_by_the_next(
     server: Server, client: dict[str, str], start: Start, data: str
 ) -> None:
-    training = start(
-        "pipeline.train", data=data, network=TINY, epochs=500, patience=0, environment=client
-    )
-    until(lambda: list(Path("checkpoints").glob("*.npz")))
+    training = train(start, client, data, epochs=500)
     server.kill()
     until(lambda: lines_unsent() >= 5)
     training.kill()

@@ -39,7 +39,10 @@ def use_store() -> None:
 
 
 def lock(subject: str = "") -> AbstractContextManager[object]:
-    """Held by one process at a time for each subject and local database; of others, by any."""
+    """A lock for a subject among the processes that use one local database.
+
+    With a server it locks nothing.
+    """
     file = stores.sqlite_file(mlflow.get_tracking_uri())
     return FileLock(f"{file}.{subject}lock") if file else nullcontext()
 

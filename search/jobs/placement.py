@@ -15,7 +15,7 @@ from search.jobs.job import Outcome, Task
 Run = Callable[..., Outcome]
 """`job.run`, or a function that is called as it and runs the job elsewhere."""
 PAUSE = 1.0
-"""Seconds between two looks for a free slot."""
+"""Seconds between two tries to get a free slot."""
 
 
 class Slots(Protocol):
