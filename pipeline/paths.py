@@ -7,6 +7,7 @@ from tempfile import gettempdir
 
 import psutil
 
+from pipeline.errors import InputError
 from pipeline.runs.signals import PROJECT_RUN
 
 
@@ -30,6 +31,20 @@ def searched(text: str) -> str:
     """Where `find` looked for a relative path, for a message."""
     folders = [] if Path(text).is_absolute() else [caller_folder(), Path.cwd()]
     return " or ".join(str(folder) for folder in folders if folder)
+
+
+def missing(text: str, what: str, remedy: str = "") -> InputError:
+    """The error for a path that is not there, with the folders that were searched."""
+    where = searched(text)
+    return InputError(f"{text}: no such {what}{where and ' in '}{where}{remedy}")
+
+
+def find_file(text: str, what: str = "file") -> Path:
+    """The file that `text` names. Raises InputError if there is none."""
+    path = find(text)
+    if not exists(path) or not path.is_file():
+        raise missing(text, what)
+    return path
 
 
 def cached(name: str) -> Path:

@@ -47,11 +47,8 @@ def require(source: str) -> None:
         return
     path = paths.find(source)
     if not paths.exists(path):
-        where = paths.searched(source)
-        raise InputError(
-            f"{source}: no such file or folder{where and ' in '}{where}; give sample, a CSV, "
-            "a folder, an archive or kaggle:OWNER/NAME"
-        )
+        remedy = "; give sample, a CSV, a folder, an archive or kaggle:OWNER/NAME"
+        raise paths.missing(source, "file or folder", remedy)
     if path.is_dir():
         return
     if not path.is_file():

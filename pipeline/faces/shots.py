@@ -39,8 +39,7 @@ def named(images: str) -> list[Path]:
     found = [paths.find(text) for text in texts if text]
     for path in found:
         if not paths.exists(path):
-            where = paths.searched(str(path))
-            raise InputError(f"{path}: no such file or folder{where and ' in '}{where}")
+            raise paths.missing(str(path), "file or folder")
     if not found:
         raise InputError("images: expected a picture, a folder, a video or sample")
     return found

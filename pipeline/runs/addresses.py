@@ -22,8 +22,7 @@ def dataset_folder(address: str) -> Path:
     if paths.exists(folder) and folder.is_dir():
         return folder
     if "/" in address or "." in address or len(address) > LONGEST_ID:
-        where = paths.searched(address)
-        raise InputError(f"{address}: no such dataset folder{where and ' in '}{where}")
+        raise paths.missing(address, "dataset folder")
     run = find(address, "ingest")
     if local := local_artifacts(run.info.run_id):
         return local / "dataset"
@@ -67,11 +66,7 @@ def model_file(address: str) -> tuple[Path, str | None]:
     runs:/ID/model, models:/NAME@ALIAS, …. Raises InputError if there is no such model.
     """
     if address.endswith(".keras"):
-        file = paths.find(address)
-        if not paths.exists(file) or not file.is_file():
-            where = paths.searched(address)
-            raise InputError(f"{address}: no such file{where and ' in '}{where}")
-        return file, None
+        return paths.find_file(address), None
     if address.endswith((".h5", ".hdf5", ".pb", ".onnx", ".pt", ".weights")):
         raise InputError(f'{address}: expected a .keras file; save it by model.save("x.keras")')
     if ":/" not in address:

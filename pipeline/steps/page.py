@@ -7,7 +7,7 @@ from typing import Any
 from pipeline import paths
 from pipeline.browser import server, site
 from pipeline.browser.site import Content, Network
-from pipeline.errors import InputError, note
+from pipeline.errors import note
 from pipeline.exported import network as onnx_network
 from pipeline.faces import boxes, crop, detector
 from pipeline.reports.model_card import NOT_FOR
@@ -65,10 +65,7 @@ def _about() -> dict[str, Any]:
 def _given(addresses: str) -> list[Network]:
     found = []
     for address in map(str.strip, addresses.split(",")):
-        file = paths.find(address)
-        if not paths.exists(file) or not file.is_file():
-            where = paths.searched(address)
-            raise InputError(f"{address}: no such .onnx file{where and ' in '}{where}")
+        file = paths.find_file(address, ".onnx file")
         found.append(_offered(file, file.stem))
     return found
 

@@ -40,7 +40,7 @@ def check(settings: PredictSettings) -> None:
     """Raise InputError for what is missing, before anything slow is imported."""
     for address in _addresses(settings):
         if address.endswith(".onnx"):
-            _onnx_file(address)
+            paths.find_file(address)
         else:
             _addresses_of_runs().model_file(address)
     if settings.images != SAMPLE:
@@ -73,18 +73,10 @@ def _addresses_of_runs() -> Any:
     return addresses
 
 
-def _onnx_file(address: str) -> Path:
-    file = paths.find(address)
-    if not paths.exists(file):
-        where = paths.searched(address)
-        raise InputError(f"{address}: no such file{where and ' in '}{where}")
-    return file
-
-
 def _network(address: str) -> Network:
     """The network at an address; Raises InputError if there is none."""
     if address.endswith(".onnx"):
-        return _computed_by_onnx(address, _onnx_file(address))
+        return _computed_by_onnx(address, paths.find_file(address))
     addresses = _addresses_of_runs()
     file, trained_by = addresses.model_file(address)
     if exported := addresses.exported_file(trained_by):
