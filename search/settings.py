@@ -59,9 +59,17 @@ class SearchSettings(Settings):
         str,
         Setting(
             "GPUs of which each trial gets one: auto (all visible ones), or their indexes with "
-            "commas between. Trials share them if there are more workers than GPUs."
+            "commas between. Trials share them if there are more workers than GPUs. With ray: "
+            "the number of GPUs a trial, such as 1 or 0.5."
         ),
     ] = "auto"
+    ray: Annotated[
+        str | None,
+        Setting(
+            "Ray cluster on whose nodes the trials run: HOST:PORT, or auto (the one that this "
+            "machine is in, else a new one on it)."
+        ),
+    ] = None
     storage: Annotated[
         str,
         Setting(

@@ -57,6 +57,7 @@ HOME = {
     "onnx": {"pipeline/exported"},
     "onnxruntime": {"pipeline/exported", "pipeline/faces"},
     "optuna": {"search"},
+    "ray": {"search/jobs"},
 }
 """The folders in which a library may be imported."""
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Placement: where jobs run.
+"""Placement: where jobs run, on this computer or on the nodes of a Ray cluster.
 
 A slot is a place for one job at a time, with a GPU or a share of the cores.
 """
@@ -7,13 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Protocol
 
+from pipeline.errors import InputError
 from search.jobs import CHECK_DEVICE, gpus, job
 from search.jobs.job import Outcome, Task
 
 Run = Callable[..., Outcome]
 """`job.run`, or a function that is called as it and runs the job elsewhere."""
+NODE_LOST = "its node was lost"
+TRIES = 3
+"""Times that a job is begun whose node is lost."""
 PAUSE = 1.0
 """Seconds between two tries to get a free slot."""
 
@@ -34,17 +39,27 @@ class Slots(Protocol):
         """A slot for the block; None if none is free now."""
 
 
-def slots(wanted_gpus: str, workers: int) -> Slots:
-    """Slots for `workers` jobs at a time by the setting `gpus`. Raises InputError."""
-    return LocalSlots(gpus.chosen(wanted_gpus), workers)
+def slots(ray: str | None, wanted_gpus: str, workers: int) -> Slots:
+    """Slots for `workers` jobs at a time by the settings `ray` and `gpus`. Raises InputError."""
+    if ray is None:
+        return LocalSlots(gpus.chosen(wanted_gpus), workers)
+    if find_spec("ray") is None:
+        raise InputError(f"ray={ray}: Ray is not installed; pip install -r requirements-ray.txt")
+    from search.jobs.ray_slots import RaySlots
+
+    return RaySlots(ray, wanted_gpus, workers)
 
 
 def run(slots: Slots, task: Task, *arguments: object, stop: threading.Event, **how: Any) -> Outcome:
-    """Run a job in the next slot that is free."""
+    """Run a job in the next slot that is free; it is begun again if its node is lost."""
+    tries = 0
     while not stop.is_set():
         with slots.one() as run_there:
             if run_there:
-                return run_there(task, *arguments, stop=stop, **how)
+                tries += 1
+                outcome = run_there(task, *arguments, stop=stop, **how)
+                if outcome.text != NODE_LOST or tries == TRIES:
+                    return outcome
         stop.wait(PAUSE)
     return Outcome("interrupted", text="interrupted")
 

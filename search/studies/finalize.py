@@ -63,6 +63,7 @@ def finish(
             return
         tracking.end_children(parent)
         _end(study, plan, parent, lease, deadline, display)
+        tracking.end_children(parent)  # of a node that was lost meanwhile
         study.set_user_attr("ended_with", count.n_done)
 
 

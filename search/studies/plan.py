@@ -46,7 +46,7 @@ class Plan:
     def slots(self) -> placement.Slots:
         """Where this command's trials run. Raises InputError."""
         settings = self.settings
-        return placement.slots(settings.gpus, settings.workers)
+        return placement.slots(settings.ray, settings.gpus, settings.workers)
 
     @cached_property
     def base(self) -> TrainSettings:

@@ -41,7 +41,7 @@ def search(settings: SearchSettings) -> str:
     queries.use_store()
     stores.require_database(settings.storage, "storage=")
     start = starting_values(settings)
-    placement.slots(settings.gpus, settings.workers)  # raises for missing GPUs
+    placement.slots(settings.ray, settings.gpus, settings.workers)  # raises for missing GPUs
     Plan(settings, settings.data, start).first_points()  # raises for a space that can't be used
     require_folder(settings.checkpoints)
     with ExitStack() as opening:
