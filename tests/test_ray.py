@@ -1,9 +1,9 @@
 """Tests of a study on a real Ray cluster: two nodes on this computer, of which one is lost."""
 
 import importlib.util
-import os
 import signal
-import threading
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,109 +11,119 @@ from typing import Any
 import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.trial import TrialState
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import InputError
-from pipeline.runs import process, queries
-from search.jobs import job, placement
-from search.settings import SearchSettings
+from pipeline.runs import queries
+from search.jobs import placement
 from search.studies import storage
-from search.studies.study import search
 from tests.commands import until
+from tests.conftest import Start
 from tests.tiny import TINY
 
-MISSING = importlib.util.find_spec("ray") is None
-needs_ray = pytest.mark.skipif(MISSING, reason="Ray is missing: requirements-ray.txt")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is missing: requirements-ray.txt"
+)
+EPOCHS = 30
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    own = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-        # A busy machine is no failure.
-        "RAY_raylet_start_wait_time_s": "600",
-        "RAY_agent_register_timeout_ms": "600000",
-        "RAY_worker_register_timeout_seconds": "600",
-    }
-    os.environ.update(own)
+class Paced(BasePruner):
+    """Prunes nothing. A trial waits after its third epoch until there is a file `go`."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        if trial.last_step == 3:
+            until(Path("go").exists)
+        time.sleep(0.1)
+        return False
+
+
+def paced(epochs: int, small_epochs: int) -> BasePruner:
+    return Paced()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head and a second node, with a core each."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
+        monkeypatch.setenv(f"RAY_{name}", "300")  # a busy machine is no failure
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
     from ray.cluster_utils import Cluster
 
-    memory = {"object_store_memory": 80_000_000}
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory}
-    )
-    made.second = made.add_node(num_cpus=1, **memory)
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **node})
+    made.second = made.add_node(**node)
     yield made
     made.shutdown()
-    for name in own:
-        del os.environ[name]
+
+
+def stored_trials() -> list[FrozenTrial]:
+    database = optuna.storages.get_storage("sqlite:///optuna.db")
+    if "emotion" not in optuna.get_all_study_names(database):  # not begun yet
+        return []
+    return optuna.load_study(study_name="emotion", storage=database).trials
+
+
+def resumed_from(trial: FrozenTrial) -> float:
+    """The epoch of the checkpoint that a trial began with."""
+    run = MlflowClient().get_run(trial.user_attrs["run"])
+    return float(run.data.metrics["resumed_from_epoch"])
 
 
 @needs_ray
 @pytest.mark.slow
-def test_a_node_that_is_lost_costs_its_trial_a_restart_from_its_checkpoint(
-    cluster: Any, data: str, store: Path
+def test_a_study_on_a_cluster_outlasts_a_lost_node_and_an_interruption(
+    cluster: Any, start: Start, data: str, store: Path
 ) -> None:
-    uri = f"sqlite:///{store}/mlflow.db"
-    settings = SearchSettings(
-        data=data, trials=2, network=TINY, epochs=60, pruner="none", grid="none", confirm=1,
-        ray=cluster.address, gpus="0",
-    )  # fmt: skip
+    settings = {
+        "data": data, "trials": 2, "network": TINY, "epochs": EPOCHS, "grid": "none", "confirm": 1,
+        "pruner": "tests.test_ray:paced", "ray": cluster.address,
+    }  # fmt: skip
+    study = start("search.optuna_study", **settings)
+    until(lambda: [t.last_step for t in stored_trials()] == [3, 3])
+    cluster.remove_node(cluster.second, allow_graceful=False)
+    (store / "go").touch()
+    # The other node repeats the lost trial when it has finished its own.
+    until(lambda: [t.last_step for t in stored_trials()[2:] if (t.last_step or 0) > 5])
+    study.send(signal.SIGINT)
+    assert study.end() == 130, study.stderr
+    # The one core that is left is free again, or this would wait for ever.
+    again = start("search.optuna_study", **settings)
+    assert again.end() == 0, again.stderr
 
-    def lose_a_node() -> None:
-        client = MlflowClient(uri)
+    *first, repeat, last = stored_trials()
+    [lost] = [trial for trial in first if trial.state == TrialState.FAIL]
+    [other] = [trial for trial in first if trial.state == TrialState.COMPLETE]
+    assert lost.user_attrs["error"] == placement.NODE_LOST
+    assert (repeat.state, repeat.user_attrs["error"]) == (TrialState.FAIL, "interrupted")
+    assert (last.state, storage.retry_history(last)) == (
+        TrialState.COMPLETE,
+        [lost.number, repeat.number],
+    )
+    assert lost.params == repeat.params == last.params != other.params, "none is doubled"
+    assert 3 <= resumed_from(repeat) <= resumed_from(last), "none begins anew"
+    client = MlflowClient()
+    for trial in (other, last):
+        assert trial.last_step
+        assert [*trial.intermediate_values] == [*range(1, trial.last_step + 1)]
+        points = client.get_metric_history(trial.user_attrs["run"], "val/accuracy")
+        assert [point.step for point in points] == [*range(1, trial.last_step + 1)]
+    [parent] = queries.search("tags.step = 'study'")
+    assert parent.info.status == "FINISHED"
+    assert len(queries.search("tags.step = 'trial'")) == 4
+    assert not queries.search("attributes.status = 'RUNNING'")
 
-        def running() -> bool:
-            found = client.search_runs(["0"], "tags.step = 'trial'")
-            return sum("val/accuracy" in run.data.metrics for run in found) == 2
 
-        until(running)
-        cluster.remove_node(cluster.second, allow_graceful=False)
-
-    loss = threading.Thread(target=lose_a_node)
-    loss.start()
-    search(settings)
-    loss.join()
-
-    study = optuna.load_study(study_name="emotion", storage=settings.storage)
-    assert storage.count(study) == storage.Count(n_done=2, running=0)
-    [lost] = [t for t in study.trials if t.user_attrs.get("error") == placement.NODE_LOST]
-    [repeat] = [t for t in study.trials if storage.retry_history(t) == [lost.number]]
-    assert repeat.state == TrialState.COMPLETE
-    assert [*repeat.intermediate_values] == [*range(1, 61)], "a whole curve"
-    run = MlflowClient().get_run(repeat.user_attrs["run"])
-    assert run.data.metrics["resumed_from_epoch"] >= 1, "not from its first epoch again"
-    runs = queries.search("attributes.status = 'RUNNING'")
-    assert not runs, "no run is left"
-    children = queries.search("tags.step = 'trial'")
-    assert all(process.is_gone(child.data.tags["process"]) for child in children)
+def test_without_ray_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "search.jobs.ray_slots", raising=False)
+    with pytest.raises(InputError, match="ray=auto: Ray is not installed; pip install -r"):
+        placement.slots("auto", "auto", 2)
 
 
 @needs_ray
-@pytest.mark.slow
-def test_a_command_that_is_interrupted_frees_its_slots(cluster: Any, data: str) -> None:
-    with placement.slots(cluster.address, "0", 1) as slots:
-        stop = threading.Event()
-        threading.Timer(3, stop.set).start()
-        outcome = placement.run(slots, _sleep, stop=stop)
-        assert outcome.kind == "interrupted"
-        assert slots.threads == 1
-    import ray
-
-    ray.init(address=cluster.address, log_to_driver=False)
-    until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
-    ray.shutdown()
-
-
-def _sleep(send: job.Send) -> None:
-    signal.pause()
-
-
-def test_a_cluster_that_cannot_be_used_is_a_mistake_of_one_line() -> None:
-    if MISSING:
-        with pytest.raises(InputError, match="ray=auto: Ray is not installed; pip install -r"):
-            placement.slots("auto", "auto", 2)
-        return
+def test_a_number_of_gpus_that_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="gpus=many: with ray, GPUs a trial"):
         placement.slots("auto", "many", 2)

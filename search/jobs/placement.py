@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 from pipeline.errors import InputError
@@ -16,7 +15,7 @@ from search.jobs.job import Outcome, Task
 
 Run = Callable[..., Outcome]
 """`job.run`, or a function that is called as it and runs the job elsewhere."""
-NODE_LOST = "its node was lost"
+NODE_LOST = "its node, or the process of its slot there, was lost"
 TRIES = 3
 """Times that a job is begun whose node is lost."""
 PAUSE = 1.0
@@ -43,10 +42,11 @@ def slots(ray: str | None, wanted_gpus: str, workers: int) -> Slots:
     """Slots for `workers` jobs at a time by the settings `ray` and `gpus`. Raises InputError."""
     if ray is None:
         return LocalSlots(gpus.chosen(wanted_gpus), workers)
-    if find_spec("ray") is None:
-        raise InputError(f"ray={ray}: Ray is not installed; pip install -r requirements-ray.txt")
-    from search.jobs.ray_slots import RaySlots
-
+    try:
+        from search.jobs.ray_slots import RaySlots
+    except ImportError:
+        remedy = "pip install -r requirements-ray.txt"
+        raise InputError(f"ray={ray}: Ray is not installed; {remedy}") from None
     return RaySlots(ray, wanted_gpus, workers)
 
 

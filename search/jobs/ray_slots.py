@@ -8,6 +8,7 @@ is one of the command without Ray: a Ray worker that has trained does not always
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from pipeline.errors import InputError, reason
-from search.jobs import CHECK_DEVICE, job
+from pipeline.errors import InputError, note, reason
+from search.jobs import CHECK_DEVICE, gpus, job
 from search.jobs.job import Outcome, Send, Task
 from search.jobs.placement import NODE_LOST, Run
 
 POLL = 1.0
 """Seconds that an actor waits for the next message of its job, and a command for its actor."""
+PATIENCE = 30.0
+"""Seconds without room for any slot after which the command says so."""
 PASSED_ON = ("MLFLOW_", "KERAS_", "TF_", "XLA_", "OMP_")
 """Variables of the command's environment that jobs on other nodes get, by their beginnings."""
 
@@ -87,21 +90,25 @@ class RaySlots:
     """`workers` actors; those for which there is no place wait for it, or for an autoscaler."""
 
     def __init__(self, address: str, wanted_gpus: str, workers: int) -> None:
-        self.threads = job.threads_each(workers)
-        self._address, self._workers = address, workers
-        self._gpus = None if wanted_gpus == "auto" else _number(wanted_gpus)
+        """Connect to the cluster. Raises InputError."""
+        number = None if wanted_gpus == "auto" else _number(wanted_gpus)
+        _connect(address)
+        total = ray.cluster_resources()
+        cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+        self.threads = max(1, int(min(total.get("CPU", 0) // workers, max(cores, default=0))))
+        number = float("GPU" in total) if number is None else number
+        need = {"num_gpus": number, "num_cpus": 1 if number else self.threads}
+        self._need = f"{number:g} GPUs" if number else f"{self.threads} cores"
+        # Ray leaves all GPUs of a node visible to an actor that asked for none.
+        self._own = {} if number else {gpus.VARIABLE: ""}
+        self._make = ray.remote(_Slot).options(max_restarts=0, **need).remote
+        self._workers = workers
         self._lock = threading.Lock()
         self._waiting: dict[Any, _Place] = {}  # by the reference of `ready`
         self._free: list[_Place] = []
+        self._since = time.monotonic()
 
     def __enter__(self) -> "RaySlots":
-        _connect(self._address)
-        total = ray.cluster_resources()
-        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-        self.threads = max(1, int(min(total.get("CPU", 1) // self._workers, largest)))
-        gpus = float("GPU" in total) if self._gpus is None else self._gpus
-        need = {"num_gpus": gpus, "num_cpus": 1 if gpus else self.threads}
-        self._make = ray.remote(_Slot).options(max_restarts=0, **need).remote
         with self._lock:
             for _ in range(self._workers):
                 self._open()
@@ -143,6 +150,11 @@ class RaySlots:
             refs = list(self._waiting)
             done = ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else []
             self._free += [self._waiting.pop(ref) for ref in done]
+            if len(self._waiting) < self._workers:
+                self._since = time.monotonic()
+            elif time.monotonic() - self._since > PATIENCE:
+                self._since = float("inf")  # once is enough
+                note(f"no node of the Ray cluster has {self._need} for a trial; waiting for one")
             return self._free.pop() if self._free else None
 
     def _run(
@@ -155,11 +167,11 @@ class RaySlots:
         heartbeat: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Run a job in an actor, as `job.run` does in this process."""
-        given = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
+        given = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)} | self._own
         is_told = False
         actor = place.actor
         try:
-            ray.get(actor.start.remote(task, arguments, given))
+            _wait(actor.start.remote(task, arguments, given), heartbeat)
             while True:
                 if stop.is_set() and not is_told:
                     is_told = True
@@ -169,8 +181,12 @@ class RaySlots:
                     return message
                 if message is not None:
                     actor.reply.remote(on_message(message))
-        except RayActorError:
+        except RayActorError as error:
             place.is_lost = True
+            if error.actor_init_failed:
+                why = str(error).strip().splitlines()[-1]
+                raise InputError(f"a node of the Ray cluster can't run trials ({why})") from None
+            ray.kill(actor)  # it may only be out of reach
             return Outcome("killed", text=NODE_LOST)
         except BaseException:
             place.is_lost = True
@@ -199,6 +215,8 @@ def _number(wanted: str) -> float:
 
 def _connect(address: str) -> None:
     """Connect to a cluster, or start one on this computer. Raises InputError."""
+    if ray.is_initialized():
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is started here
     is_main = threading.current_thread() is threading.main_thread()
