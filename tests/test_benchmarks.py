@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 
@@ -15,6 +16,7 @@ from benchmarks import (
     record,
     startup,
     step,
+    throughput,
     time_to_accuracy,
     training,
 )
@@ -22,6 +24,7 @@ from pipeline.data import VALIDATION
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.settings import TrainSettings
+from search.studies import trial
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -117,3 +120,14 @@ def test_training(data: str, monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(training, "TrainSettings", partial(TrainSettings, network=TINY))
     training.main(training.Measurement(data, faces=64, n=1))
     assert "float32 against bfloat16" in capsys.readouterr().out
+
+
+def test_throughput(store: Path, monkeypatch: Patch, capsys: Printed) -> None:
+    monkeypatch.setattr(trial, "TRAIN_TRIAL", trial.TRAIN_TRIAL)  # which it replaces
+    address = f"sqlite:///{store}/optuna.db"
+    throughput.main(throughput.Throughput((2,), seconds=0.1, rounds=1, storage=address))
+    said = capsys.readouterr().out
+    assert "│ 2       │ 2      │" in said
+    [study] = optuna.get_all_study_summaries(address)
+    assert study.best_trial is not None
+    assert study.best_trial.intermediate_values == {n: n / (n + 1) for n in range(1, 11)}
