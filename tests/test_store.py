@@ -165,7 +165,7 @@ def test_a_description_has_the_result_and_a_command_that_repeats_the_run(trained
     )
     command = notes.command_line(settings)
     block = train.partition("Repeat it:\n\n")[2].partition("\n\n")[0]
-    assert max(map(len, block.splitlines())) < 110, "MLflow's page is widened by a line"
+    assert max(map(len, block.splitlines())) < 90, "MLflow's page is widened by a line"
     typed = ["bash", "-c", f"printf '%s\\n' {block}"]
     assert subprocess.check_output(typed, text=True).splitlines() == shlex.split(command)
     assert f"-P data={settings.data}" in command

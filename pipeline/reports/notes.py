@@ -32,8 +32,8 @@ NOT_IN_NAMES = {
 SPEAK_FOR_THEMSELVES = {"optimizer", "network"}
 NAMED_FIRST = ("optimizer", "lr", "batch_size", "epochs", "width")
 LONGEST_NAME = 90
-LONGEST_LINE = 100
-"""Characters of a command's line in a description, which MLflow's page is widened by."""
+LONGEST_LINE = 80
+"""Characters of a command in a description; longer ones widen MLflow's page at 1440 pixels."""
 TEST_LINE = "**Test accuracy "
 
 
