@@ -3,8 +3,11 @@
 import importlib.util
 import signal
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.runs import queries
 from search.jobs import placement
 from search.studies import storage
-from tests.commands import until
+from tests.commands import LIMIT, free_port, until
 from tests.conftest import Start
 from tests.tiny import TINY
 
@@ -26,6 +29,7 @@ needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is missing: requirements-ray.txt"
 )
 EPOCHS = 30
+NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
 
 
 class Paced(BasePruner):
@@ -42,21 +46,46 @@ def paced(epochs: int, small_epochs: int) -> BasePruner:
     return Paced()
 
 
+AGENT_PORTS = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head and a second node, with a core each."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
-        monkeypatch.setenv(f"RAY_{name}", "300")  # a busy machine is no failure
-    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
+    """A head and a second node, with a core each. A busy machine is no failure."""
+    variables = {
+        "RAY_USAGE_STATS_ENABLED": 0, "RAY_worker_niceness": 0,
+        "RAY_raylet_start_wait_time_s": LIMIT, "RAY_worker_register_timeout_seconds": LIMIT,
+        "RAY_agent_register_timeout_ms": 1000 * LIMIT,
+    }  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
-    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **node})
-    made.second = made.add_node(**node)
-    yield made
-    made.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        stop = threading.Event()
+        ports = {f"{name}_port": free_port() for name in AGENT_PORTS}
+        node = {"num_cpus": 1, "object_store_memory": 80_000_000, **ports}
+        writer = threading.Thread(target=write_ports, args=(Path(folder), ports, stop))
+        writer.start()
+        monkeypatch.setenv(NODE_ID, "1" * 56)
+        head = {"include_dashboard": False, "temp_dir": folder, **node}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        monkeypatch.setenv(NODE_ID, "2" * 56)
+        node |= {f"{name}_port": free_port() for name in AGENT_PORTS}
+        made.second = made.add_node(**node)
+        stop.set()
+        yield made
+        made.shutdown()
+
+
+def write_ports(folder: Path, ports: dict[str, int], stop: threading.Event) -> None:
+    """Write what a raylet waits for from its agents, since it gives up after 15 seconds."""
+    while not stop.wait(0.05):
+        for session in folder.glob("session_2*"):
+            for name, port in ports.items():
+                for node in "12":
+                    with suppress(OSError), (session / f"{name}_{node * 56}").open("x") as file:
+                        file.write(str(port))
 
 
 def stored_trials() -> list[FrozenTrial]:
