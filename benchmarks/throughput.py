@@ -103,6 +103,9 @@ def measure(options: Throughput, workers: int, data: str) -> Result:
 
 def main(options: Throughput) -> None:
     job.PRELOADED.append("benchmarks.throughput")
+    # The fork server, which imports once for all trials, looks for modules in its working folder.
+    root = str(Path(__file__).resolve().parent.parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, *os.environ.get("PYTHONPATH", "").split()])
     trial.TRAIN_TRIAL = partial(sleeping.train_trial, options.seconds / EPOCHS)  # type: ignore
     images, labels = draw(FACES)
     faces = Faces(images, labels, np.full(FACES, UNASSIGNED, np.uint8))

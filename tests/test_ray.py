@@ -156,3 +156,10 @@ def test_without_ray_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_a_number_of_gpus_that_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="gpus=many: with ray, GPUs a trial"):
         placement.slots("auto", "many", 2)
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:9"])
+def test_a_cluster_that_does_not_answer_is_refused_at_once(address: str) -> None:
+    with pytest.raises(InputError, match=f"ray={address}: no Ray cluster answers at HOST:PORT"):
+        placement.slots(address, "auto", 2)

@@ -7,6 +7,7 @@ is one of the command without Ray: a Ray worker that has trained does not always
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -217,6 +218,8 @@ def _connect(address: str) -> None:
     """Connect to a cluster, or start one on this computer. Raises InputError."""
     if ray.is_initialized():
         return
+    if address != "auto":
+        _require_answer(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is started here
     is_main = threading.current_thread() is threading.main_thread()
@@ -232,3 +235,13 @@ def _connect(address: str) -> None:
     finally:
         if is_main and before is not None:
             signal.signal(signal.SIGTERM, before)  # Ray's own handler ends the process at once
+
+
+def _require_answer(address: str) -> None:
+    """Raise InputError if nobody answers there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        why = reason(error, 150)
+        raise InputError(f"ray={address}: no Ray cluster answers at HOST:PORT ({why})") from None
