@@ -9,7 +9,8 @@ network    (settings: Hyperparameters, normalise: Normalise) -> keras.Model. Its
            levels 0-255, (N, 48, 48, 1) or (N, None, None, 1), its output probabilities,
            (N, classes), in float32. `normalise()` creates a batch normalisation layer. The function
            may have an attribute `recipe`, a dict of settings that differ from the defaults.
-loss       (settings: Hyperparameters) -> keras.losses.Loss, for one-hot targets and probabilities.
+loss       (settings: Hyperparameters) -> keras.losses.Loss, for targets (one-hot labels, or
+           shares of votes) and probabilities, (b, classes).
 optimizer  (learning_rate, settings: Hyperparameters) -> keras.optimizers.Optimizer. Known names are
            those of `keras.optimizers.get`, and momentum, which is SGD with Nesterov momentum.
 source     (seed: int) -> pipeline.data.dataset.Faces.

@@ -332,6 +332,14 @@ class ScheduleSettings(Settings):
 class LossSettings(Settings):
     """loss"""
 
+    targets: Annotated[
+        Literal["auto", "votes", "hard"],
+        Setting(
+            "What is learnt and validated against: votes (each class's share of a face's votes, "
+            "and their majority), or hard (the dataset's one label a face); auto is votes where "
+            "the dataset has them."
+        ),
+    ] = "auto"
     loss: Annotated[
         str,
         Setting(
@@ -534,6 +542,13 @@ class SourceSettings(Settings):
             ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function."
         ),
     ] = "sample"
+    labels: Annotated[
+        str | None,
+        Setting(
+            "A CSV of votes in the form of FER+ (fer2013new.csv), whose rows are the source's "
+            "faces in the source's order."
+        ),
+    ] = None
     split: Annotated[
         Literal["report", "official", "final"],
         Setting(

@@ -1,6 +1,7 @@
 """Datasets: faces, labels and splits, with a digest that identifies the content.
 
-On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`.
+On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`;
+a fourth, votes.npy, is there if several people have voted on each face.
 """
 
 import hashlib
@@ -33,16 +34,18 @@ class Faces:
 
     images: (N, 48, 48) grey levels. labels: (N,) class codes 0-6. split: (N,) the source's own
     split codes (Training, PublicTest and PrivateTest are train, validation and test) or UNASSIGNED.
+    votes: (N, 7) numbers of people who chose a class, all 0 for a face without enough of them.
     """
 
     images: Bytes
     labels: Bytes
     split: Bytes
+    votes: Bytes | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Faces with a split: images (N, 48, 48), labels (N,) and split (N,), all uint8.
+    """Faces with a split: images (N, 48, 48), labels (N,), split (N,), votes (N, 7), all uint8.
 
     `about` is the content of dataset.json: source, policy, seed, counts, copies and digest.
     """
@@ -51,10 +54,16 @@ class Dataset:
     labels: Bytes
     split: Bytes
     about: dict[str, Any]
+    votes: Bytes | None = None
 
     @property
     def digest(self) -> str:
         return self.about["digest"]
+
+    def take(self, rows: NDArray[Any]) -> "Dataset":
+        """The dataset with the faces of a mask (N,) or of indices (n,)."""
+        votes = None if self.votes is None else self.votes[rows]
+        return Dataset(self.images[rows], self.labels[rows], self.split[rows], self.about, votes)
 
     def part(self, split: int) -> tuple[Bytes, Bytes]:
         """Images (n, 48, 48, 1) and labels (n,) of one split, in the dataset's order."""
@@ -104,17 +113,23 @@ def digest(*arrays: Bytes) -> str:
     return sha.hexdigest()[:16]
 
 
-def check(images: Any, labels: Any, split: Any, name: str, splits: Collection[int]) -> None:
+def check(
+    images: Any, labels: Any, split: Any, name: str, splits: Collection[int], votes: Any = None
+) -> None:
     """Raise InputError, naming `name`, unless the arrays are those of faces.
 
-    They are uint8, (N, 48, 48), (N,) and (N,), with class codes 0-6 and split codes of `splits`.
+    They are uint8, (N, 48, 48), (N,) and (N,), with class codes 0-6 and split codes of `splits`;
+    votes are (N, 7).
     """
     count = len(labels) if np.ndim(labels) else 0
-    for what, array, shape in (
+    arrays = [
         ("images", images, (count, SIDE, SIDE)),
         ("labels", labels, (count,)),
         ("split", split, (count,)),
-    ):
+    ]
+    if votes is not None:
+        arrays.append(("votes", votes, (count, len(CLASSES))))
+    for what, array, shape in arrays:
         kind, found = getattr(array, "dtype", type(array).__name__), np.shape(array)
         if kind != np.uint8 or found != shape:
             raise InputError(f"{name}: {what} is {kind} {found}, expected uint8 {shape}")
@@ -127,11 +142,13 @@ def check(images: Any, labels: Any, split: Any, name: str, splits: Collection[in
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write the four files of a dataset into `folder`, which must not exist yet."""
+    """Write the files of a dataset into `folder`, which must not exist yet."""
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", dataset.images)
     np.save(folder / "labels.npy", dataset.labels)
     np.save(folder / "split.npy", dataset.split)
+    if dataset.votes is not None:
+        np.save(folder / "votes.npy", dataset.votes)
     (folder / "dataset.json").write_text(json.dumps(dataset.about, indent=2) + "\n")
 
 
@@ -144,20 +161,19 @@ def load(folder: Path) -> Dataset:
     try:
         about = json.loads((folder / "dataset.json").read_text())
         # Mapped memory: a header that declares more than the file holds reserves none.
-        arrays = [
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "split")
-        ]
+        names = ["images", "labels", "split", *(["votes"] if "votes" in about else [])]
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
     # NumPy and json raise a dozen types for a damaged file.
     except Exception as error:
         problem = f"{folder} is no dataset: {reason(error)}; make one with ingest"
         raise InputError(problem) from error
-    images, labels, split = arrays[0], np.array(arrays[1]), np.array(arrays[2])
-    check(images, labels, split, str(folder), range(len(SPLITS)))
-    if not isinstance(about, dict) or about.get("digest") != digest(images, labels, split):
+    images, labels, split, *votes = (arrays[0], *map(np.array, arrays[1:]))
+    check(images, labels, split, str(folder), range(len(SPLITS)), *votes)
+    if not isinstance(about, dict) or about.get("digest") != digest(images, labels, split, *votes):
         raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
     if not _describes(about, split):
         raise InputError(f"{folder}: dataset.json does not describe the arrays; ingest again")
-    return Dataset(images, labels, split, about)
+    return Dataset(images, labels, split, about, *votes)
 
 
 def _describes(about: dict[str, Any], split: Bytes) -> bool:
@@ -187,8 +203,7 @@ def count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[st
 def load_without_test(folder: Path) -> Dataset:
     """The dataset in `folder` without its test split, for training and model selection."""
     full = load(folder)
-    rows = full.split != TEST
-    return Dataset(full.images[rows], full.labels[rows], full.split[rows], full.about)
+    return full.take(full.split != TEST)
 
 
 def require_test(dataset: Dataset, address: str) -> None:

@@ -21,13 +21,19 @@ from pipeline.percent import percent
 
 
 def assemble(
-    faces: Faces, *, source: str, policy: str, seed: int, validation: float = 0.1
+    faces: Faces,
+    *,
+    source: str,
+    policy: str,
+    seed: int,
+    validation: float = 0.1,
+    labels: str | None = None,
 ) -> Dataset:
     """Split `faces` by `policy` and describe the result.
 
     `validation` is the share of the training faces that is held out if the source has no validation
-    split. Raises InputError if the source lacks a split that the policy needs, or if a class is
-    absent from train.
+    split, and `labels` names where the votes of `faces` are from. Raises InputError if the source
+    lacks a split that the policy needs, or if a class is absent from train.
     """
     split = (
         split_at_random(len(faces.labels), seed, validation)
@@ -39,6 +45,7 @@ def assemble(
         raise InputError(
             f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
         )
+    votes = [] if faces.votes is None else [faces.votes]
     about = {
         "source": source,
         "policy": policy,
@@ -48,9 +55,11 @@ def assemble(
         "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
-        "digest": digest(faces.images, faces.labels, split),
+        "digest": digest(faces.images, faces.labels, split, *votes),
     }
-    return Dataset(faces.images, faces.labels, split, about)
+    if votes:
+        about["votes"] = labels
+    return Dataset(faces.images, faces.labels, split, about, *votes)
 
 
 def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
@@ -130,4 +139,4 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
         train, train_size=count, random_state=seed, stratify=dataset.labels[train]
     )[0]
     rows = np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != TRAIN)]))
-    return Dataset(dataset.images[rows], dataset.labels[rows], dataset.split[rows], dataset.about)
+    return dataset.take(rows)

@@ -24,7 +24,8 @@ class Metrics:
     `low` and `high` are the accuracy's 95 % interval. `confusion` (7, 7) counts faces by true class
     (row) and predicted class (column). `by_class` is scikit-learn's classification report:
     precision, recall, f1-score and support by class name, and their averages; a class that is never
-    predicted, or absent, counts as 0.
+    predicted, or absent, counts as 0. `against` says what the labels are where a dataset has others
+    too.
     """
 
     labels: NDArray[np.uint8]
@@ -34,13 +35,16 @@ class Metrics:
     high: float
     confusion: NDArray[np.int64]
     by_class: dict[str, Any]
+    against: str = ""
 
     @property
     def predictions(self) -> NDArray[np.intp]:
         return self.probabilities.argmax(axis=1)
 
 
-def compute(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Metrics:
+def compute(
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], against: str = ""
+) -> Metrics:
     """Metrics of probabilities (N, 7) against labels (N,). Raises ValueError if N is 0."""
     if len(labels) == 0:
         raise ValueError("no faces to evaluate")
@@ -49,7 +53,8 @@ def compute(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Me
     low, high = accuracy_interval(correct, len(labels))
     by_class = classification_report(labels, predictions, **_REPORT_OPTIONS, output_dict=True)
     confusion = confusion_matrix(labels, predictions, labels=CODES)
-    return Metrics(labels, probabilities, correct / len(labels), low, high, confusion, by_class)
+    accuracy = correct / len(labels)
+    return Metrics(labels, probabilities, accuracy, low, high, confusion, by_class, against)
 
 
 _REPORT_OPTIONS: dict[str, Any] = {"labels": CODES, "target_names": CLASSES, "zero_division": 0}
@@ -70,10 +75,16 @@ def classification_text(evaluation: Metrics) -> str:
 
 
 def accuracy_text(evaluation: Metrics) -> str:
+    """The accuracy with its interval, the number of faces and what it is against."""
     return (
         f"{percent(evaluation.accuracy)} ({interval(evaluation.low, evaluation.high)}, "
-        f"{len(evaluation.labels):,} faces)"
+        f"{len(evaluation.labels):,} faces){against(evaluation)}"
     )
+
+
+def against(evaluation: Metrics) -> str:
+    """ ", against the votes' majority"; empty where there is one kind of label only."""
+    return f", against {evaluation.against}" if evaluation.against else ""
 
 
 def confusion_csv(evaluation: Metrics) -> str:
@@ -155,7 +166,7 @@ def subset(evaluation: Metrics, rows: ArrayLike) -> Metrics | None:
     mask = np.asarray(rows, bool)
     if not mask.any():
         return None
-    return compute(evaluation.labels[mask], evaluation.probabilities[mask])
+    return compute(evaluation.labels[mask], evaluation.probabilities[mask], evaluation.against)
 
 
 def worst_mistakes(evaluation: Metrics, count: int) -> NDArray[np.intp]:

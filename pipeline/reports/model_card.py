@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.data import CLASSES
 from pipeline.percent import interval, percent
-from pipeline.reports.metrics import Metrics, accuracy_interval
+from pipeline.reports.metrics import Metrics, accuracy_interval, against
 from pipeline.reports.notes import paragraphs, settings_note
 from pipeline.settings import TrainSettings
 
@@ -77,7 +77,7 @@ def figures(evaluation: Metrics, split: str) -> str:
     count = len(evaluation.labels)
     return paragraphs(
         f"**Accuracy on {split} {percent(evaluation.accuracy)}** "
-        f"({interval(evaluation.low, evaluation.high)}, {count:,} images).",
+        f"({interval(evaluation.low, evaluation.high)}, {count:,} images){against(evaluation)}.",
         "\n".join(["| class | recall | precision |", "|---|---|---|", *rows]),
     )
 

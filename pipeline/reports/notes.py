@@ -25,6 +25,7 @@ NOT_IN_NAMES = {
     "threads",
     "resume",
     "source",
+    "labels",
     "precision",
     "storage",
 }

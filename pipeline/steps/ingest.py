@@ -3,7 +3,8 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.data import dataset, sources, splitting
+from pipeline import paths
+from pipeline.data import dataset, sources, splitting, votes
 from pipeline.data.dataset import Dataset
 from pipeline.reports import notes, plots
 from pipeline.runs import tracking
@@ -13,13 +14,17 @@ from pipeline.settings import IngestSettings
 
 def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     """Record a dataset and return its run's id. Raises InputError before a run is started."""
+    file = settings.labels and paths.find_file(settings.labels)
     faces = sources.read(settings.source, settings.seed)
+    if file:
+        faces = votes.join(faces, file)
     result = splitting.assemble(
         faces,
         source=settings.source,
         policy=settings.split,
         seed=settings.seed,
         validation=settings.validation,
+        labels=settings.labels,
     )
     name = notes.joined(Path(settings.source).name, f"{len(result.labels):,} images")
     with (
@@ -37,6 +42,8 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     if settings.validation != IngestSettings.validation and (result.split == faces.split).all():
         print(f"validation={settings.validation} changes nothing: the source's own split is used")
     print(dataset.table(result).to_string(), dataset.copies_text(result), sep="\n")
+    if result.votes is not None:
+        print(votes.text(result))
     print(f"ingest run {run.id}, dataset digest {result.digest}")
     return run.id
 
@@ -47,6 +54,7 @@ def _note(settings: IngestSettings, result: Dataset) -> str:
     return notes.paragraphs(
         f"**{len(result.labels):,} images**: {counts}. Digest `{result.digest}`.",
         f"{dataset.copies_text(result)}.",
+        "" if result.votes is None else f"{votes.text(result)}.",
         notes.settings_note(settings),
         "Next: train on them, `mlflow run . -e train -P network=compact`",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from pipeline.data import TRAIN, VALIDATION
+from pipeline.data import TRAIN, VALIDATION, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files, learnt
@@ -75,6 +75,8 @@ def fit_and_record(
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
     run.tag(precision=precision)
+    if labels := votes.learnt(faces, settings.targets):
+        run.tag(labels=labels)
     run.log_environment(device=asdict(computer), precision=precision)
     run.describe(repeatable_note(settings, run))
     if test_device:
@@ -127,7 +129,9 @@ def _record(result: TrainResult, run: Run) -> None:
     best = {f"val/best_{name}": result.best_value(name) for name in names}
     run.log_metrics(best | {"best_epoch": result.best_epoch})
     images, labels = result.dataset.part(VALIDATION)
-    evaluation = metrics.compute(labels, files.predict(result.model, images))
+    probabilities = files.predict(result.model, images)
+    against = votes.AGAINST[votes.learnt(result.dataset, result.settings.targets)]
+    evaluation = metrics.compute(labels, probabilities, against)
     model = result.model
     if result.settings.calibrate:
         model, evaluation = _calibrate(model, evaluation, run)
@@ -152,7 +156,7 @@ def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras
     run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
     run.log_metrics({"val/temperature": temperature})
     scaled = calibration.with_temperature(probabilities, temperature)
-    return with_temperature(model, temperature), metrics.compute(labels, scaled)
+    return with_temperature(model, temperature), metrics.compute(labels, scaled, evaluation.against)
 
 
 def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
@@ -168,8 +172,8 @@ def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
         )
     return notes.paragraphs(
         f"**Validation accuracy {percent(evaluation.accuracy)}** "
-        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images), "
-        f"epoch {result.best_epoch} of {result.settings.epochs}.",
+        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images)"
+        f"{metrics.against(evaluation)}, epoch {result.best_epoch} of {result.settings.epochs}.",
         repeatable_note(result.settings, run),
         what_next,
     )

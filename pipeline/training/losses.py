@@ -11,7 +11,7 @@ from pipeline.settings import Hyperparameters
 
 
 def make_loss(settings: Hyperparameters) -> keras.losses.Loss:
-    """The loss of `settings`, for one-hot targets (b, 7) and probabilities (b, 7)."""
+    """The loss of `settings`, for targets (b, 7), one-hot or shares, and probabilities (b, 7)."""
     return registry.load(settings.loss, registry.LOSSES, "loss")(settings)
 
 
