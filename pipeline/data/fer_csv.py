@@ -53,7 +53,8 @@ def read_stream(file: BinaryIO, path: Path) -> Faces:
     parts = list(_parse(file, path))
     if not any(len(labels) for _, labels, _ in parts):
         raise InputError(f"{path}: no row after the header; at least one face is needed")
-    return Faces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    images, labels, split = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Faces(images, labels, split)
 
 
 def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:

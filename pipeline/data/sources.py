@@ -84,12 +84,13 @@ def _from_function(source: str, seed: int) -> Faces:
     try:
         faces = function(seed)
         images, labels, split = faces.images, faces.labels, faces.split
+        classes = getattr(faces, "classes", CLASSES)
     except InputError:
         raise
     except Exception as error:  # a user's function can raise any error
         raise InputError(f"source={source}: {type(error).__name__}: {reason(error)}") from error
-    check(images, labels, split, f"source={source}", SOURCE_SPLITS)
-    return Faces(images, labels, split)
+    check(images, labels, split, f"source={source}", SOURCE_SPLITS, classes)
+    return Faces(images, labels, split, tuple(classes))
 
 
 def read_files(files: Files) -> Faces:

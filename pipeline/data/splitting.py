@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from pipeline.data import CLASSES, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.data import SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
 from pipeline.data.dataset import (
     SOURCE_SPLITS,
     Bytes,
@@ -40,8 +40,9 @@ def assemble(
         if policy == "report"
         else split_officially(faces, source, seed, validation, final=policy == "final")
     )
-    counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)))
-    if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
+    count = len(faces.classes)
+    counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)), count)
+    if absent := [name for name, n in zip(faces.classes, counts["train"], strict=True) if n == 0]:
         raise InputError(
             f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
         )
@@ -51,11 +52,11 @@ def assemble(
         "policy": policy,
         "validation": validation,
         "seed": seed,
-        "classes": list(CLASSES),
-        "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS),
+        "classes": list(faces.classes),
+        "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS, count),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
-        "digest": digest(faces.images, faces.labels, split, *votes),
+        "digest": digest(faces.images, faces.labels, split, *votes, classes=faces.classes),
     }
     if votes:
         about["votes"] = labels
@@ -98,15 +99,16 @@ def split_officially(
     train = np.flatnonzero(split == TRAIN)
     if not len(train):
         raise InputError(f"{source}: has no training face of its own; use split=report")
-    split[_stratified_share(train, faces.labels[train], validation, seed, source)] = VALIDATION
+    split[_stratified_share(train, faces, validation, seed, source)] = VALIDATION
     return split
 
 
 def _stratified_share(
-    rows: NDArray[np.intp], labels: Bytes, share: float, seed: int, source: str
+    rows: NDArray[np.intp], faces: Faces, share: float, seed: int, source: str
 ) -> Any:
-    counts = np.bincount(labels, minlength=len(CLASSES))
-    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+    labels = faces.labels[rows]
+    counts = np.bincount(labels, minlength=len(faces.classes))
+    if few := [name for name, n in zip(faces.classes, counts, strict=True) if n == 1]:
         raise InputError(f"{source}: a single training face of {few[0]} can't be split in two")
     if share * len(rows) < np.count_nonzero(counts):
         raise InputError(
@@ -125,8 +127,8 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
     train = np.flatnonzero(dataset.split == TRAIN)
     if count in (0, len(train)):
         return dataset
-    counts = np.bincount(dataset.labels[train], minlength=len(CLASSES))
-    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+    counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+    if few := [name for name, n in zip(dataset.classes, counts, strict=True) if n == 1]:
         raise InputError(
             f"max_train_faces={count}: expected 0 (all), since {few[0]} has a single training face"
         )
@@ -138,5 +140,4 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
     chosen = train_test_split(
         train, train_size=count, random_state=seed, stratify=dataset.labels[train]
     )[0]
-    rows = np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != TRAIN)]))
-    return dataset.take(rows)
+    return dataset.take(np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != TRAIN)])))

@@ -1,22 +1,22 @@
 """Votes of several people on the class of each face, as FER+ has them (Barsoum et al. 2016)."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.data import TRAIN, UNASSIGNED, VALIDATION
 from pipeline.data.archives import open_regular, readable
+from pipeline.data.classes import KNOWN, SPELLINGS
 from pipeline.data.dataset import SOURCE_SPLITS, Bytes, Dataset, Faces
-from pipeline.data.sources import SPELLINGS
 from pipeline.errors import InputError
 from pipeline.percent import percent
 
-OTHER_ANSWERS = ("contempt", "unknown", "nf")
-"""FER+'s columns that are no class of FER2013; NF is "not a face"."""
+ANSWERS = (*KNOWN, "unknown", "nf")
+"""What one could answer; NF is "not a face"."""
 MOST_VOTES = 255
 AGAINST = {"votes": "the votes' majority", "hard": "the dataset's labels", "": ""}
 """What figures are against, by what is learnt."""
@@ -34,9 +34,11 @@ def join(faces: Faces, file: Path) -> Faces:
     naming the row, for a value that is no number of votes, for a row of another Usage than that of
     its face, and where the labels show that the rows are of other faces.
     """
+    if unknown := [name for name in faces.classes if name not in KNOWN]:
+        raise InputError(f"{file}: nobody could vote for {unknown[0]}, a class of the source")
     usage, answers = _read(file)
     rows = _rows_of(faces, usage, file)
-    found = _counted(answers[rows])
+    found = _counted(answers[rows], faces.classes)
     _require_aligned(found, faces.labels, rows, file)
     if not found.any():
         raise InputError(f"{file}: no face has enough votes for a class")
@@ -97,14 +99,14 @@ def text(dataset: Dataset) -> str:
     agree = float((first == dataset.labels)[is_clear].mean()) if is_clear.any() else 0.0
     return (
         f"{have:,} of {len(dataset.labels):,} faces have votes; {len(dataset.labels) - have:,} are "
-        "left out of training on votes, since contempt, unknown or not a face has as many votes as "
-        f"any class; the label is the majority of {percent(agree)} of the {int(is_clear.sum()):,} "
-        "faces with one class on top"
+        "left out of training on votes, since unknown, not a face or a class that is none here has "
+        f"as many as any class; the label is the majority of {percent(agree)} of the "
+        f"{int(is_clear.sum()):,} faces with one class on top"
     )
 
 
 def _read(file: Path) -> tuple[Bytes, Bytes]:
-    """Split codes (M,) and the numbers of votes for `CLASSES` and `OTHER_ANSWERS`, (M, 10)."""
+    """Split codes (M,) and the numbers of votes for `ANSWERS`, (M, 10)."""
     splits = {name.lower(): code for code, name in SOURCE_SPLITS.items() if code != UNASSIGNED}
     usage, answers = [], []
     with readable(file):
@@ -138,16 +140,16 @@ def _lines(file: Path) -> Iterator[list[str]]:
 
 
 def _columns(header: list[str], file: Path) -> list[int]:
-    """The places of the columns of `CLASSES` and `OTHER_ANSWERS` in the header."""
-    names = [CLASSES[SPELLINGS[name]] if name in SPELLINGS else name for name in header]
-    for name in ("usage", *CLASSES, *OTHER_ANSWERS):
+    """The places of the columns of `ANSWERS` in the header."""
+    names = [SPELLINGS.get(name, name) for name in header]
+    for name in ("usage", *ANSWERS):
         if names.count(name) != 1:
             raise InputError(
                 f"{file}: the header has {'no' if name not in names else 'two'} column {name}; "
                 "expected FER+'s: Usage,Image name,neutral,happiness,surprise,sadness,anger,"
                 "disgust,fear,contempt,unknown,NF"
             )
-    return [names.index(name) for name in (*CLASSES, *OTHER_ANSWERS)]
+    return [names.index(name) for name in ANSWERS]
 
 
 def _number(field: str, where: str) -> int:
@@ -182,9 +184,10 @@ def _rows_of(faces: Faces, usage: Bytes, file: Path) -> NDArray[np.intp]:
     return rows
 
 
-def _counted(answers: Bytes) -> Bytes:
+def _counted(answers: Bytes, classes: Sequence[str]) -> Bytes:
     """Votes for the classes, (N, classes); none where another answer has as many as any class."""
-    votes, others = answers[:, : len(CLASSES)], answers[:, len(CLASSES) :]
+    own = [ANSWERS.index(name) for name in classes]
+    votes, others = answers[:, own], np.delete(answers, own, axis=1)
     is_class = votes.max(axis=1) > others.max(axis=1)
     return np.where(is_class[:, None], votes, 0).astype(np.uint8)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data import CLASSES
 from pipeline.percent import interval, percent
 from pipeline.reports.metrics import Metrics, accuracy_interval, against
 from pipeline.reports.notes import paragraphs, settings_note
@@ -36,10 +35,12 @@ class Facts:
 
 def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> str:
     """The card as Markdown, with figures on validation, the only ones known after a training."""
+    classes = validation.classes
     return paragraphs(
-        f"# {settings.network}, a network that reads seven facial expressions",
+        f"# {settings.network}, a network that reads {_in_words(len(classes))} facial expressions",
         f"Input: grey images of one face, (N, 48, 48, 1), grey levels 0 to 255. Output: "
-        f"probabilities (N, 7) of {', '.join(CLASSES)}. {facts.parameters:,} parameters.",
+        f"probabilities (N, {len(classes)}) of {', '.join(classes)}. "
+        f"{facts.parameters:,} parameters.",
         "## What it learnt from",
         f"{facts.training_images:,} different images of `{facts.about['source']}` (split "
         f"{facts.about['policy']}, dataset digest `{facts.about['digest']}`). {_known(facts)}",
@@ -70,7 +71,7 @@ def with_figures(card: str, evaluation: Metrics, split: str) -> str:
 def figures(evaluation: Metrics, split: str) -> str:
     """Accuracy, and recall and precision by class, each with its 95 % interval, as Markdown."""
     rows = []
-    for code, name in enumerate(CLASSES):
+    for code, name in enumerate(evaluation.classes):
         right = int(evaluation.confusion[code, code])
         cells = [_share(right, int(evaluation.confusion.sum(axis=axis)[code])) for axis in (1, 0)]
         rows.append(f"| {name} | {' | '.join(cells)} |")
@@ -80,6 +81,11 @@ def figures(evaluation: Metrics, split: str) -> str:
         f"({interval(evaluation.low, evaluation.high)}, {count:,} images){against(evaluation)}.",
         "\n".join(["| class | recall | precision |", "|---|---|---|", *rows]),
     )
+
+
+def _in_words(count: int) -> str:
+    words = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[count - 2] if count <= len(words) + 1 else str(count)
 
 
 def _share(right: int, count: int) -> str:

@@ -37,8 +37,10 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
         run.log_folder(folder / "dataset", "dataset")
         run.use_dataset(result, run.id, context="ingest")
         run.log_text(dataset.table(result).to_csv(), "splits.csv")
-        run.log_file(plots.classes(result.about["counts"], folder / "classes.png"))
-        run.log_file(plots.faces(result.images, result.labels, folder / "faces.png"))
+        run.log_file(plots.classes(result.about["counts"], result.classes, folder / "classes.png"))
+        run.log_file(
+            plots.faces(result.images, result.labels, result.classes, folder / "faces.png")
+        )
     if settings.validation != IngestSettings.validation and (result.split == faces.split).all():
         print(f"validation={settings.validation} changes nothing: the source's own split is used")
     print(dataset.table(result).to_string(), dataset.copies_text(result), sep="\n")

@@ -81,7 +81,7 @@ def fit_and_record(
     run.describe(repeatable_note(settings, run))
     if test_device:
         self_test(precision)
-    initial = None
+    initial: dict[str, Any] = {}
     if settings.resume is not None:
         move_checkpoint(settings.resume, faces, run)  # which has the weights
     elif settings.init_from is not None:
@@ -98,9 +98,7 @@ def fit_and_record(
             recording += time.perf_counter() - start
 
     try:
-        result = fit(
-            settings, faces, precision=precision, initial=initial, on_epoch=[record], **options
-        )
+        result = fit(settings, faces, precision=precision, on_epoch=[record], **initial, **options)
         if result.state.resumed_from:
             run.log_metrics({"resumed_from_epoch": result.state.resumed_from})
         return result
@@ -109,11 +107,12 @@ def fit_and_record(
         run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
 
 
-def _load_initial(address: str, run: Run) -> keras.Model:
-    """Load the network with the initial weights; tag its file's digest and its train run."""
+def _load_initial(address: str, run: Run) -> dict[str, Any]:
+    """The network with the initial weights and its classes, as `fit` takes them; tags its file's
+    digest and its train run."""
     file, trained_by = addresses.model_file(address)
     run.tag(start_digest=file_digest(file), start_trained_by=trained_by or "unknown")
-    return files.load(file)
+    return {"initial": files.load(file), "initial_classes": learnt.classes(file)}
 
 
 def repeatable_note(settings: TrainSettings, run: Run) -> str:
@@ -131,7 +130,7 @@ def _record(result: TrainResult, run: Run) -> None:
     images, labels = result.dataset.part(VALIDATION)
     probabilities = files.predict(result.model, images)
     against = votes.AGAINST[votes.learnt(result.dataset, result.settings.targets)]
-    evaluation = metrics.compute(labels, probabilities, against)
+    evaluation = metrics.compute(labels, probabilities, result.dataset.classes, against)
     model = result.model
     if result.settings.calibrate:
         model, evaluation = _calibrate(model, evaluation, run)
@@ -156,7 +155,8 @@ def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras
     run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
     run.log_metrics({"val/temperature": temperature})
     scaled = calibration.with_temperature(probabilities, temperature)
-    return with_temperature(model, temperature), metrics.compute(labels, scaled, evaluation.against)
+    evaluation = metrics.of(evaluation, labels, scaled)
+    return with_temperature(model, temperature), evaluation
 
 
 def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
@@ -196,7 +196,7 @@ def _log_model(model: keras.Model, result: TrainResult, evaluation: Metrics, run
     card = model_card.model_card(settings, about, evaluation)
 
     def finish(folder: Path) -> None:
-        learnt.add(next(folder.rglob("*.keras")), card, known)
+        learnt.add(next(folder.rglob("*.keras")), card, known, result.dataset.classes)
         (folder / model_card.FILE).write_text(card)
 
     tracking.describe_model(run.log_model(model, finish, epoch=result.best_epoch), card)
