@@ -6,12 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.data import CLASSES, TEST, TRAIN, UNASSIGNED, VALIDATION, dataset, votes
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Dataset, Faces
 from pipeline.data.splitting import assemble
 from pipeline.errors import InputError
+from pipeline.networks import files
+from pipeline.reports import metrics
+from pipeline.reports.majority import against_votes
+from pipeline.runs import addresses, queries
+from pipeline.settings import EvaluateSettings, TrainSettings
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.train import train
+from tests.tiny import TINY
 
 HEADER = (
     "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -158,3 +167,57 @@ def test_votes_that_are_not_there_can_not_be_learnt(dataset: Dataset) -> None:
 
 def test_test_faces_keep_their_hard_label(voted: Dataset) -> None:
     assert np.array_equal(voted.part(TEST)[1], voted.labels[100:])
+
+
+def test_an_evaluation_against_the_majority_leaves_ties_and_faces_without_votes_out() -> None:
+    cast = np.zeros((6, 7), np.uint8)
+    cast[range(4), [0, 1, 2, 3]] = 6
+    cast[4, [2, 5]] = 5  # a tie; nobody voted for the last face
+    labels = np.array([0, 1, 3, 3, 2, 6], np.uint8)
+    probabilities = np.eye(7, dtype=np.float32)[[0, 2, 2, 3, 2, 6]]
+    result = metrics.compute(labels, probabilities)
+    assert result.accuracy == 4 / 6
+    found = against_votes(result, cast)
+    assert found is not None
+    assert found.figures("test") == pytest.approx(
+        {
+            "test/accuracy_votes": 3 / 4,
+            "test/accuracy_votes_low": metrics.accuracy_interval(3, 4)[0],
+            "test/accuracy_votes_high": metrics.accuracy_interval(3, 4)[1],
+            "test/labels_agree_votes": 3 / 4,
+        }
+    )
+    assert "4 faces with one class on top" in str(found)
+    assert against_votes(result, np.zeros((6, 7), np.uint8)) is None
+
+
+@pytest.mark.slow
+def test_every_figure_names_the_labels_that_it_is_against(voted: Dataset, store: Path) -> None:
+    dataset.save(voted, store / "faces")
+    settings = TrainSettings(network=TINY, epochs=1, lr=0.002, data=str(store / "faces"))
+    votes_run, hard_run = train(settings), train(replace(settings, targets="hard"))
+    tags = [MlflowClient().get_run(run).data.tags for run in (votes_run, hard_run)]
+    assert [its["labels"] for its in tags] == ["votes", "hard"]
+    assert "10 images), against the votes' majority" in tags[0]["mlflow.note.content"]
+    assert "10 images), against the dataset's labels" in tags[1]["mlflow.note.content"]
+
+    run = MlflowClient().get_run(evaluate(EvaluateSettings(run=votes_run)))
+    file, _ = addresses.model_file(votes_run)
+    images, labels = voted.part(TEST)
+    predicted = files.predict(files.load(file), images).argmax(axis=1)
+    assert run.data.metrics["test/accuracy"] == pytest.approx((predicted == labels).mean())
+    assert voted.votes is not None
+    top = voted.votes[100:].argmax(axis=1)
+    assert run.data.metrics["test/accuracy_votes"] == pytest.approx((predicted == top).mean())
+    against = "20 images), against the dataset's labels"
+    by_votes = "20 faces with one class on top"
+    model_id = queries.logged_model(votes_run)
+    assert model_id is not None
+    card = queries.model_text(model_id, "model_card.md")
+    assert card is not None
+    assert "Its targets were the votes in `votes.csv`" in card
+    trained = MlflowClient().get_run(votes_run).data
+    for text in (run.data.tags["mlflow.note.content"], trained.tags["mlflow.note.content"], card):
+        assert against in text
+        assert by_votes in text
+    assert trained.metrics["test/accuracy_votes"] == run.data.metrics["test/accuracy_votes"]

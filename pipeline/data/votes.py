@@ -1,9 +1,10 @@
 """Votes of several people on the class of each face, as FER+ has them (Barsoum et al. 2016)."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +85,12 @@ def for_training(dataset: Dataset, targets: str) -> Dataset:
     return kept
 
 
-def learnt(dataset: Dataset, targets: str) -> str:
-    """votes or hard, whichever a training with `targets` learns; empty if there are no votes."""
-    if "votes" not in dataset.about:
+def learnt(about: Mapping[str, Any], targets: str) -> str:
+    """votes or hard, whichever a training with `targets` learns; empty if there are no votes.
+
+    `about` is the dataset's dataset.json.
+    """
+    if "votes" not in about:
         return ""
     return "hard" if targets == "hard" else "votes"
 

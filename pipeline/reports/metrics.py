@@ -71,11 +71,11 @@ def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
     return float(wilson.low), float(wilson.high)
 
 
-def classification_text(evaluation: Metrics) -> str:
-    """scikit-learn's classification report, with the accuracy's interval below it."""
+def classification_text(evaluation: Metrics, more: str = "") -> str:
+    """scikit-learn's classification report; below it the accuracy's interval, and `more`."""
     options = _options(evaluation.classes)
     table = classification_report(evaluation.labels, evaluation.predictions, **options, digits=3)
-    return f"{table}\naccuracy {accuracy_text(evaluation)}\n"
+    return "\n".join(filter(None, [f"{table}\naccuracy {accuracy_text(evaluation)}", more])) + "\n"
 
 
 def accuracy_text(evaluation: Metrics) -> str:

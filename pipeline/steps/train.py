@@ -75,7 +75,7 @@ def fit_and_record(
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
     run.tag(precision=precision)
-    if labels := votes.learnt(faces, settings.targets):
+    if labels := votes.learnt(faces.about, settings.targets):
         run.tag(labels=labels)
     run.log_environment(device=asdict(computer), precision=precision)
     run.describe(repeatable_note(settings, run))
@@ -129,7 +129,7 @@ def _record(result: TrainResult, run: Run) -> None:
     run.log_metrics(best | {"best_epoch": result.best_epoch})
     images, labels = result.dataset.part(VALIDATION)
     probabilities = files.predict(result.model, images)
-    against = votes.AGAINST[votes.learnt(result.dataset, result.settings.targets)]
+    against = votes.AGAINST[votes.learnt(result.dataset.about, result.settings.targets)]
     evaluation = metrics.compute(labels, probabilities, result.dataset.classes, against)
     model = result.model
     if result.settings.calibrate:
