@@ -651,6 +651,36 @@ class EvaluateSettings(Settings):
 
 
 @dataclass(frozen=True)
+class AuditSettings(Settings):
+    """List the training faces whose labels a network that did not learn them doubts most."""
+
+    data: DATA = LATEST
+    folds: Annotated[
+        int,
+        Setting(
+            "Parts of the train split; the labels of each are doubted by a network that is trained "
+            "on the others.",
+            low=2,
+            high=20,
+        ),
+    ] = 3
+    network: Annotated[
+        str, Setting("Network to train, by its recipe.", known=registry.NETWORKS, open=True)
+    ] = "compact"
+    width: Annotated[
+        float, Setting("Factor on the channels of its convolutions.", low=0.05, high=8)
+    ] = 0.5
+    epochs: Annotated[int, Setting("Passes over the training faces, for each part.", low=1)] = 8
+    faces: Annotated[int, Setting("Faces on the sheet.", low=1, high=600)] = 60
+    seed: Annotated[
+        int, Setting("Seed of the parts and of the trainings.", low=0, high=MAX_SEED)
+    ] = 0
+    threads: Annotated[
+        int, Setting("Threads to compute with; 0 takes one a core.", low=0, high=1024)
+    ] = 0
+
+
+@dataclass(frozen=True)
 class PredictSettings(Settings):
     """Find the faces in pictures and videos, and say what networks read in each."""
 

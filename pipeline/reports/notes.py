@@ -10,6 +10,7 @@ ENTRY_POINTS = {
     "IngestSettings": "ingest",
     "TrainSettings": "train",
     "EvaluateSettings": "evaluate",
+    "AuditSettings": "audit",
     "ExportSettings": "export",
     "SearchSettings": "search",
     "GridSettings": "grid",

@@ -72,15 +72,10 @@ def fit_and_record(
     The metric time/recording_seconds is the time spent on recording and in `on_epoch`;
     resumed_from_epoch is the last epoch that was read from a checkpoint, if one was.
     """
-    computer = device.describe(device.use_threads(settings.threads))
-    precision = device.choose_precision(settings.precision, computer)
-    run.tag(precision=precision)
+    precision = use_device(settings, run, test=test_device)
     if labels := votes.learnt(faces.about, settings.targets):
         run.tag(labels=labels)
-    run.log_environment(device=asdict(computer), precision=precision)
     run.describe(repeatable_note(settings, run))
-    if test_device:
-        self_test(precision)
     initial: dict[str, Any] = {}
     if settings.resume is not None:
         move_checkpoint(settings.resume, faces, run)  # which has the weights
@@ -105,6 +100,17 @@ def fit_and_record(
     finally:
         training = time.perf_counter() - begin
         run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
+
+
+def use_device(settings: TrainSettings, run: Run, *, test: bool = True) -> str:
+    """Choose, record and `test` what this machine computes with; the precision to train in."""
+    computer = device.describe(device.use_threads(settings.threads))
+    precision = device.choose_precision(settings.precision, computer)
+    run.tag(precision=precision)
+    run.log_environment(device=asdict(computer), precision=precision)
+    if test:
+        self_test(precision)
+    return precision
 
 
 def _load_initial(address: str, run: Run) -> dict[str, Any]:
