@@ -29,16 +29,20 @@ def assemble(
     split. Raises InputError if the source lacks a split that the policy needs, or if a class is
     absent from train.
     """
+    count = len(faces.classes)
+    if count < 2:
+        only = f"only faces of {faces.classes[0]}" if count else "no class is left"
+        raise InputError(f"{source}: {only}; expected two classes or more")
     split = (
         split_at_random(len(faces.labels), seed, validation)
         if policy == "report"
         else split_officially(faces, source, seed, validation, final=policy == "final")
     )
-    count = len(faces.classes)
     counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)), count)
     if absent := [name for name, n in zip(faces.classes, counts["train"], strict=True) if n == 0]:
         raise InputError(
-            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
+            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one, "
+            f"or leave it out with drop={','.join(absent)}"
         )
     about = {
         "source": source,
@@ -49,6 +53,7 @@ def assemble(
         "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS, count),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
+        **faces.about,
         "digest": digest(faces.images, faces.labels, split, classes=faces.classes),
     }
     return Dataset(faces.images, faces.labels, split, about)
