@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pipeline import registry
 from pipeline.data import SIDE
+from pipeline.data.classes import parse_names
 from pipeline.errors import InputError
 
 LATEST = "latest"
@@ -539,9 +540,20 @@ class SourceSettings(Settings):
         str,
         Setting(
             "sample (drawn faces), a CSV (.csv, .csv.gz), a folder of classes, an archive (.zip, "
-            ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function."
+            ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function. Several with "
+            "commas between are joined, each image once."
         ),
     ] = "sample"
+    names: Annotated[
+        str | None,
+        Setting(
+            "Classes of class folders with other names, 1:surprise,2:fear; of several sources one "
+            "list for all, or one each with semicolons between. Of a CSV, the codes from 7."
+        ),
+    ] = None
+    drop: Annotated[
+        str | None, Setting("Classes, or class folders, to leave out, with commas between.")
+    ] = None
     labels: Annotated[
         str | None,
         Setting(
@@ -569,7 +581,12 @@ class SourceSettings(Settings):
 
     def check(self) -> None:
         expected = "sample, a file, a folder or kaggle:OWNER/NAME"
-        require(self.source != "", "source", self.source, expected)
+        require("" not in map(str.strip, self.source.split(",")), "source", self.source, expected)
+        parse_names(self.names)
+        alone = self.drop is None or self.labels is None
+        require(
+            alone, "labels", self.labels, "no drop= beside it: its rows are all of the source's"
+        )
 
 
 @dataclass(frozen=True)

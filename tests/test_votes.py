@@ -62,7 +62,7 @@ def write(faces: Faces, file: Path, change: Callable[[list[str]], object] | None
 def voted(source: Faces, tmp_path: Path) -> Dataset:
     """A dataset with votes: 90 faces to train on, 10 to validate and 20 to test."""
     joined = votes.join(source, write(source, tmp_path / "votes.csv"))
-    return assemble(joined, source="drawn", policy="official", seed=0, labels="votes.csv")
+    return assemble(joined, source="drawn", policy="official", seed=0)
 
 
 def test_votes_are_joined_by_usage_and_row_and_other_answers_are_no_votes(

@@ -7,7 +7,7 @@ a fourth, votes.npy, is there if several people have voted on each face.
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,16 @@ class Faces:
     labels: Bytes
     split: Bytes
     classes: tuple[str, ...] = CLASSES
+    about: dict[str, Any] = field(default_factory=dict)
+    """What dataset.json says beside the usual."""
     votes: Bytes | None = None
+
+    def of_classes(self, classes: tuple[str, ...]) -> "Faces":
+        """The faces of `classes`, with their codes by these."""
+        absent = len(classes)
+        codes = [classes.index(name) if name in classes else absent for name in self.classes]
+        coded = replace(self, labels=np.array(codes, np.uint8)[self.labels], classes=classes)
+        return coded if absent not in codes else coded.take(coded.labels < absent)
 
     def take(self, rows: NDArray[Any]) -> "Faces":
         """The faces of a mask (N,) or of indices."""

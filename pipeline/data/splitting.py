@@ -22,30 +22,28 @@ from pipeline.percent import percent
 
 
 def assemble(
-    faces: Faces,
-    *,
-    source: str,
-    policy: str,
-    seed: int,
-    validation: float = 0.1,
-    labels: str | None = None,
+    faces: Faces, *, source: str, policy: str, seed: int, validation: float = 0.1
 ) -> Dataset:
     """Split `faces` by `policy` and describe the result.
 
     `validation` is the share of the training faces that is held out if the source has no validation
-    split, and `labels` names where the votes of `faces` are from. Raises InputError if the source
-    lacks a split that the policy needs, or if a class is absent from train.
+    split. Raises InputError if the source lacks a split that the policy needs, or if a class is
+    absent from train.
     """
+    count = len(faces.classes)
+    if count < 2:
+        only = f"only faces of {faces.classes[0]}" if count else "no class is left"
+        raise InputError(f"{source}: {only}; expected two classes or more")
     split = (
         split_at_random(len(faces.labels), seed, validation)
         if policy == "report"
         else split_officially(faces, source, seed, validation, final=policy == "final")
     )
-    count = len(faces.classes)
     counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)), count)
     if absent := [name for name, n in zip(faces.classes, counts["train"], strict=True) if n == 0]:
         raise InputError(
-            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
+            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one, "
+            f"or leave it out with drop={','.join(absent)}"
         )
     votes = [] if faces.votes is None else [faces.votes]
     about = {
@@ -57,10 +55,9 @@ def assemble(
         "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS, count),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
+        **faces.about,
         "digest": digest(faces.images, faces.labels, split, *votes, classes=faces.classes),
     }
-    if votes:
-        about["votes"] = labels
     return Dataset(faces.images, faces.labels, split, about, *votes)
 
 

@@ -43,7 +43,7 @@ def join(faces: Faces, file: Path) -> Faces:
     _require_aligned(found, faces.labels, rows, file)
     if not found.any():
         raise InputError(f"{file}: no face has enough votes for a class")
-    return replace(faces, votes=found)
+    return replace(faces, votes=found, about=faces.about | {"votes": file.name})
 
 
 def majority(votes: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline import paths
-from pipeline.data import dataset, sources, splitting, votes
+from pipeline.data import CLASSES, dataset, sources, splitting, votes
 from pipeline.data.dataset import Dataset
 from pipeline.reports import notes, plots
 from pipeline.runs import tracking
@@ -15,7 +15,7 @@ from pipeline.settings import IngestSettings
 def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     """Record a dataset and return its run's id. Raises InputError before a run is started."""
     file = settings.labels and paths.find_file(settings.labels)
-    faces = sources.read(settings.source, settings.seed)
+    faces = sources.read(settings.source, settings.seed, settings.names, settings.drop)
     if file:
         faces = votes.join(faces, file)
     result = splitting.assemble(
@@ -24,9 +24,9 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
         policy=settings.split,
         seed=settings.seed,
         validation=settings.validation,
-        labels=settings.labels,
     )
-    name = notes.joined(Path(settings.source).name, f"{len(result.labels):,} images")
+    places = " + ".join(Path(one).name for one in paths.several(settings.source))
+    name = notes.joined(places, f"{len(result.labels):,} images")
     with (
         tracking.record("ingest", settings, parent=parent, name=name) as run,
         TemporaryDirectory() as scratch,
@@ -43,11 +43,20 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
         )
     if settings.validation != IngestSettings.validation and (result.split == faces.split).all():
         print(f"validation={settings.validation} changes nothing: the source's own split is used")
+    if result.classes != CLASSES:
+        print(_classes_line(result.classes))
     print(dataset.table(result).to_string(), dataset.copies_text(result), sep="\n")
     if result.votes is not None:
         print(votes.text(result))
     print(f"ingest run {run.id}, dataset digest {result.digest}")
     return run.id
+
+
+def _classes_line(classes: tuple[str, ...]) -> str:
+    """The classes, and which of FER2013's are not there, since a folder may have been forgotten."""
+    absent = [name for name in CLASSES if name not in classes]
+    of_fer2013 = f"; FER2013's {', '.join(absent)} not among them" if absent else ""
+    return f"{len(classes)} classes: {', '.join(classes)}{of_fer2013}"
 
 
 def _note(settings: IngestSettings, result: Dataset) -> str:
