@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 
 from pipeline.percent import percent
+from pipeline.reports.notes import code_block
 from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
@@ -51,7 +52,7 @@ def record(
 
 Best settings, trial {winner.trial.number}:
 
-    {train_command(winner.settings)}
+{code_block(train_command(winner.settings))}
 
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used. {_uncertainty(study, confirmed)}
