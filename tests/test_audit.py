@@ -61,7 +61,7 @@ def test_wrong_labels_are_doubted_most_and_their_votes_stand_beside_them() -> No
     found = doubts.table(np.arange(700) + 5, labels, probabilities, CLASSES, cast)
     assert set(found["row"][:30]) == set(range(5, 35))
     assert found["doubt"].is_monotonic_decreasing
-    assert found["flagged"][:30].mean() > 0.9
+    assert found["flagged"][:30].mean() > 0.8
     assert found["flagged"][30:].mean() < 0.05
     first = found.iloc[0]
     assert first["majority"] == first["predicted"] != first["label"]
