@@ -333,6 +333,14 @@ class ScheduleSettings(Settings):
 class LossSettings(Settings):
     """loss"""
 
+    targets: Annotated[
+        Literal["auto", "votes", "hard"],
+        Setting(
+            "What is learnt and validated against: votes (each class's share of a face's votes, "
+            "and their majority), or hard (the dataset's one label a face); auto is votes where "
+            "the dataset has them."
+        ),
+    ] = "auto"
     loss: Annotated[
         str,
         Setting(
@@ -546,6 +554,13 @@ class SourceSettings(Settings):
     drop: Annotated[
         str | None, Setting("Classes, or class folders, to leave out, with commas between.")
     ] = None
+    labels: Annotated[
+        str | None,
+        Setting(
+            "A CSV of votes in the form of FER+ (fer2013new.csv), whose rows are the source's "
+            "faces in the source's order."
+        ),
+    ] = None
     split: Annotated[
         Literal["report", "official", "final"],
         Setting(
@@ -568,6 +583,10 @@ class SourceSettings(Settings):
         expected = "sample, a file, a folder or kaggle:OWNER/NAME"
         require("" not in map(str.strip, self.source.split(",")), "source", self.source, expected)
         parse_names(self.names)
+        alone = self.drop is None or self.labels is None
+        require(
+            alone, "labels", self.labels, "no drop= beside it: its rows are all of the source's"
+        )
 
 
 @dataclass(frozen=True)
@@ -646,6 +665,36 @@ class EvaluateSettings(Settings):
         Literal["train", "validation", "test"],
         Setting("Split to evaluate on. Test is for the end: nothing may be chosen by it."),
     ] = "test"
+
+
+@dataclass(frozen=True)
+class AuditSettings(Settings):
+    """List the training faces whose labels a network that did not learn them doubts most."""
+
+    data: DATA = LATEST
+    folds: Annotated[
+        int,
+        Setting(
+            "Parts of the train split; the labels of each are doubted by a network that is trained "
+            "on the others.",
+            low=2,
+            high=20,
+        ),
+    ] = 3
+    network: Annotated[
+        str, Setting("Network to train, by its recipe.", known=registry.NETWORKS, open=True)
+    ] = "compact"
+    width: Annotated[
+        float, Setting("Factor on the channels of its convolutions.", low=0.05, high=8)
+    ] = 0.5
+    epochs: Annotated[int, Setting("Passes over the training faces, for each part.", low=1)] = 8
+    faces: Annotated[int, Setting("Faces on the sheet.", low=1, high=600)] = 60
+    seed: Annotated[
+        int, Setting("Seed of the parts and of the trainings.", low=0, high=MAX_SEED)
+    ] = 0
+    threads: Annotated[
+        int, Setting("Threads to compute with; 0 takes one a core.", low=0, high=1024)
+    ] = 0
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
     make pictures
 
 writes `page` (drawn faces in the page that reads expressions), `study` (the newest study of this
-folder) and `trainings` (its trainings in MLflow) as `NAME-light.png` and `NAME-dark.png` into
-docs/images. Needs requirements-test.txt.
+folder) and `trainings` (its trainings in MLflow) as `NAME-light.png` and `NAME-dark.png`, and
+`annotated.jpg` (drawn faces as `predict` marks them) into docs/images. Needs requirements-test.txt
+and requirements-faces.txt.
 """
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,15 +20,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.browser.server import Server
-from pipeline.data import sample
+from pipeline.data import CLASSES, sample
 from pipeline.runs import experiment
 from pipeline.runs.queries import use_store
-from pipeline.settings import PageSettings
+from pipeline.settings import PageSettings, PredictSettings
 from pipeline.steps.page import site_files
+from pipeline.steps.predict import predict
 from tests.browser import Browser
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -51,12 +55,14 @@ _STATUS = "document.getElementById('status').textContent"
 
 def main() -> None:
     use_store()
-    study = newest_study()
     site = Server(site_files(PageSettings(networks="models/compact-int8.onnx")), port=0)
     threading.Thread(target=site.serve_forever, daemon=True).start()
     with mlflow_pages() as port, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        study = newest_study(Path(scratch))
         faces = Path(scratch) / "faces.png"
         drawn_faces().save(faces)
+        predict(PredictSettings(str(faces), annotate=scratch))
+        shutil.copyfile(f"{faces}.jpg", IMAGES / "annotated.jpg")
         for theme in THEMES:
             with Browser(Path(scratch) / theme) as browser:
                 media = [{"name": "prefers-color-scheme", "value": theme}]
@@ -80,17 +86,19 @@ def main() -> None:
 
 
 def drawn_faces() -> Image.Image:
-    """Six drawn faces in two rows."""
-    drawn, _ = sample.draw(count=7, seed=1)
+    """A drawn face of each class but disgust, in two rows, of a seed whose faces are found."""
+    drawn, labels = sample.draw(count=28, seed=59)
     picture = Image.new("RGB", (3 * SIDE, 2 * SIDE))
-    for place, face in enumerate(drawn[1:]):
-        tile = Image.fromarray(face).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    shown = [code for code, name in enumerate(CLASSES) if name != "disgust"]
+    for place, code in enumerate(shown):
+        face = Image.fromarray(drawn[np.argmax(labels == code)])
+        tile = face.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         picture.paste(tile, (place % 3 * SIDE, place // 3 * SIDE))
     return picture
 
 
-def newest_study() -> Path:
-    """The page of the newest study that has ended. Ends the program if there is none."""
+def newest_study(folder: Path) -> Path:
+    """The page of the newest study that has ended, copied there. Ends the program without one."""
     client = MlflowClient()
     ids = [found.experiment_id for found in client.search_experiments()]
     ended = "tags.step = 'study' and attributes.status = 'FINISHED'"
@@ -98,7 +106,7 @@ def newest_study() -> Path:
     if not runs:
         sys.exit("error: no study on record; python -m search.optuna_study makes one")
     name = {"run_id": runs[0].info.run_id, "artifact_path": "study.html"}
-    return Path(mlflow.artifacts.download_artifacts(**name, dst_path=tempfile.mkdtemp()))
+    return Path(mlflow.artifacts.download_artifacts(**name, dst_path=str(folder)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import subprocess
 import time
 import zipfile
@@ -162,8 +163,11 @@ def test_a_description_has_the_result_and_a_command_that_repeats_the_run(trained
     settings = TrainSettings(
         data=run_of("ingest").info.run_id, width=0.05, epochs=2, batch_size=32, lr=0.002
     )
-    command = f"    {notes.command_line(settings)}"
-    assert command in train.splitlines()
+    command = notes.command_line(settings)
+    block = train.partition("Repeat it:\n\n")[2].partition("\n\n")[0]
+    assert max(map(len, block.splitlines())) < 90, "MLflow's page is widened by a line"
+    typed = ["bash", "-c", f"printf '%s\\n' {block}"]
+    assert subprocess.check_output(typed, text=True).splitlines() == shlex.split(command)
     assert f"-P data={settings.data}" in command
     assert f"mlflow run . -e evaluate -P run={trained}" in tested
 

@@ -1,6 +1,7 @@
 """Datasets: faces, labels and splits, with a digest that identifies the content.
 
-On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`.
+On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`;
+a fourth, votes.npy, is there if several people have voted on each face.
 """
 
 import hashlib
@@ -34,7 +35,8 @@ class Faces:
 
     images: (N, 48, 48) grey levels. labels: (N,) class codes, places in `classes`. split: (N,) the
     source's own split codes (Training, PublicTest and PrivateTest are train, validation and test)
-    or UNASSIGNED.
+    or UNASSIGNED. votes: (N, classes) numbers of people who chose a class, all 0 for a face without
+    enough of them.
     """
 
     images: Bytes
@@ -43,6 +45,7 @@ class Faces:
     classes: tuple[str, ...] = CLASSES
     about: dict[str, Any] = field(default_factory=dict)
     """What dataset.json says beside the usual."""
+    votes: Bytes | None = None
 
     def of_classes(self, classes: tuple[str, ...]) -> "Faces":
         """The faces of `classes`, with their codes by these."""
@@ -54,13 +57,17 @@ class Faces:
     def take(self, rows: NDArray[Any]) -> "Faces":
         """The faces of a mask (N,) or of indices."""
         return replace(
-            self, images=self.images[rows], labels=self.labels[rows], split=self.split[rows]
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            split=self.split[rows],
+            votes=None if self.votes is None else self.votes[rows],
         )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Faces with a split: images (N, 48, 48), labels (N,) and split (N,), all uint8.
+    """Faces with a split: images (N, 48, 48), labels (N,), split (N,), votes (N, 7), all uint8.
 
     `about` is the content of dataset.json: source, policy, seed, classes, counts, copies, digest.
     """
@@ -69,6 +76,7 @@ class Dataset:
     labels: Bytes
     split: Bytes
     about: dict[str, Any]
+    votes: Bytes | None = None
 
     @property
     def digest(self) -> str:
@@ -82,7 +90,11 @@ class Dataset:
     def take(self, rows: NDArray[Any]) -> "Dataset":
         """The faces of a mask (N,) or of indices."""
         return replace(
-            self, images=self.images[rows], labels=self.labels[rows], split=self.split[rows]
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            split=self.split[rows],
+            votes=None if self.votes is None else self.votes[rows],
         )
 
     def part(self, split: int) -> tuple[Bytes, Bytes]:
@@ -137,20 +149,30 @@ def digest(*arrays: Bytes, classes: tuple[str, ...] = CLASSES) -> str:
 
 
 def check(
-    images: Any, labels: Any, split: Any, name: str, splits: Collection[int], classes: Any = CLASSES
+    images: Any,
+    labels: Any,
+    split: Any,
+    name: str,
+    splits: Collection[int],
+    classes: Any = CLASSES,
+    votes: Any = None,
 ) -> None:
     """Raise InputError, naming `name`, unless the arrays and class names are those of faces.
 
-    They are uint8, (N, 48, 48), (N,) and (N,), with codes of `classes` and split codes of `splits`.
+    They are uint8, (N, 48, 48), (N,) and (N,), with codes of `classes` and split codes of `splits`;
+    votes are (N, classes).
     """
     if not are_classes(classes):
         raise InputError(f"{name}: expected a tuple of two or more class names, not {classes!r}")
     count = len(labels) if np.ndim(labels) else 0
-    for what, array, shape in (
+    arrays = [
         ("images", images, (count, SIDE, SIDE)),
         ("labels", labels, (count,)),
         ("split", split, (count,)),
-    ):
+    ]
+    if votes is not None:
+        arrays.append(("votes", votes, (count, len(classes))))
+    for what, array, shape in arrays:
         kind, found = getattr(array, "dtype", type(array).__name__), np.shape(array)
         if kind != np.uint8 or found != shape:
             raise InputError(f"{name}: {what} is {kind} {found}, expected uint8 {shape}")
@@ -163,11 +185,13 @@ def check(
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write the four files of a dataset into `folder`, which must not exist yet."""
+    """Write the files of a dataset into `folder`, which must not exist yet."""
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", dataset.images)
     np.save(folder / "labels.npy", dataset.labels)
     np.save(folder / "split.npy", dataset.split)
+    if dataset.votes is not None:
+        np.save(folder / "votes.npy", dataset.votes)
     (folder / "dataset.json").write_text(json.dumps(dataset.about, indent=2) + "\n")
 
 
@@ -180,22 +204,21 @@ def load(folder: Path) -> Dataset:
     try:
         about = json.loads((folder / "dataset.json").read_text())
         # Mapped memory: a header that declares more than the file holds reserves none.
-        arrays = [
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "split")
-        ]
+        names = ["images", "labels", "split", *(["votes"] if "votes" in about else [])]
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
     # NumPy and json raise a dozen types for a damaged file.
     except Exception as error:
         problem = f"{folder} is no dataset: {reason(error)}; make one with ingest"
         raise InputError(problem) from error
-    images, labels, split = arrays[0], np.array(arrays[1]), np.array(arrays[2])
+    images, labels, split, *votes = (arrays[0], *map(np.array, arrays[1:]))
     classes = about.get("classes", CLASSES) if isinstance(about, dict) else CLASSES
-    check(images, labels, split, str(folder), range(len(SPLITS)), classes)
-    content = digest(images, labels, split, classes=tuple(classes))
+    check(images, labels, split, str(folder), range(len(SPLITS)), classes, *votes)
+    content = digest(images, labels, split, *votes, classes=tuple(classes))
     if not isinstance(about, dict) or about.get("digest") != content:
         raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
     if not _describes(about, split, len(classes)):
         raise InputError(f"{folder}: dataset.json does not describe the arrays; ingest again")
-    return Dataset(images, labels, split, about)
+    return Dataset(images, labels, split, about, *votes)
 
 
 def _describes(about: dict[str, Any], split: Bytes, classes: int) -> bool:
@@ -228,6 +251,11 @@ def load_without_test(folder: Path) -> Dataset:
     """The dataset in `folder` without its test split, for training and model selection."""
     full = load(folder)
     return full.take(full.split != TEST)
+
+
+def rows(folder: Path, split: int) -> NDArray[np.intp]:
+    """Places, in the stored arrays, of the faces of one split of a dataset that `load` accepts."""
+    return np.flatnonzero(np.load(folder / "split.npy") == split)
 
 
 def require_test(dataset: Dataset, address: str) -> None:

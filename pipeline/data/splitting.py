@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from pipeline.data import SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
 from pipeline.data.dataset import (
@@ -15,6 +15,7 @@ from pipeline.data.dataset import (
     count_classes,
     count_copies,
     digest,
+    face_ids,
 )
 from pipeline.errors import InputError
 from pipeline.percent import percent
@@ -44,6 +45,7 @@ def assemble(
             f"{source}: no face of {', '.join(absent)} in train; every class needs at least one, "
             f"or leave it out with drop={','.join(absent)}"
         )
+    votes = [] if faces.votes is None else [faces.votes]
     about = {
         "source": source,
         "policy": policy,
@@ -54,9 +56,9 @@ def assemble(
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
         **faces.about,
-        "digest": digest(faces.images, faces.labels, split, classes=faces.classes),
+        "digest": digest(faces.images, faces.labels, split, *votes, classes=faces.classes),
     }
-    return Dataset(faces.images, faces.labels, split, about)
+    return Dataset(faces.images, faces.labels, split, about, *votes)
 
 
 def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
@@ -112,6 +114,22 @@ def _stratified_share(
             "out"
         )
     return train_test_split(rows, test_size=share, random_state=seed, stratify=labels)[1]
+
+
+def folds(dataset: Dataset, count: int, seed: int) -> list[NDArray[np.intp]]:
+    """The train faces in `count` parts, stratified by class; copies of a face are in one part.
+
+    Raises InputError if a class has fewer training faces than parts.
+    """
+    train = np.flatnonzero(dataset.split == TRAIN)
+    labels = dataset.labels[train]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    if counts.min() < count:
+        few = dataset.classes[int(counts.argmin())]
+        raise InputError(f"folds={count}: {few} has only {counts.min()} training faces")
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    ids = face_ids(dataset.images[train])
+    return [train[part] for _, part in splitter.split(train, labels, ids)]
 
 
 def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:

@@ -22,7 +22,8 @@ class Metrics:
     `low` and `high` are the accuracy's 95 % interval. `confusion` (classes, classes) counts faces
     by true class (row) and predicted class (column). `by_class` is scikit-learn's classification
     report: precision, recall, f1-score and support by class name, and their averages; a class that
-    is never predicted, or absent, counts as 0.
+    is never predicted, or absent, counts as 0. `against` says what the labels are where a dataset
+    has others too.
     """
 
     labels: NDArray[np.uint8]
@@ -33,6 +34,7 @@ class Metrics:
     confusion: NDArray[np.int64]
     by_class: dict[str, Any]
     classes: tuple[str, ...] = CLASSES
+    against: str = ""
 
     @property
     def predictions(self) -> NDArray[np.intp]:
@@ -43,6 +45,7 @@ def compute(
     labels: NDArray[np.uint8],
     probabilities: NDArray[np.float32],
     classes: tuple[str, ...] = CLASSES,
+    against: str = "",
 ) -> Metrics:
     """Metrics of probabilities (N, classes) and labels (N,). Raises ValueError if N is 0."""
     if len(labels) == 0:
@@ -53,7 +56,9 @@ def compute(
     by_class = classification_report(labels, predictions, **_options(classes), output_dict=True)
     confusion = confusion_matrix(labels, predictions, labels=range(len(classes)))
     accuracy = correct / len(labels)
-    return Metrics(labels, probabilities, accuracy, low, high, confusion, by_class, classes)
+    return Metrics(
+        labels, probabilities, accuracy, low, high, confusion, by_class, classes, against
+    )
 
 
 def _options(classes: Sequence[str]) -> dict[str, Any]:
@@ -66,18 +71,24 @@ def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
     return float(wilson.low), float(wilson.high)
 
 
-def classification_text(evaluation: Metrics) -> str:
-    """scikit-learn's classification report, with the accuracy's interval below it."""
+def classification_text(evaluation: Metrics, more: str = "") -> str:
+    """scikit-learn's classification report; below it the accuracy's interval, and `more`."""
     options = _options(evaluation.classes)
     table = classification_report(evaluation.labels, evaluation.predictions, **options, digits=3)
-    return f"{table}\naccuracy {accuracy_text(evaluation)}\n"
+    return "\n".join(filter(None, [f"{table}\naccuracy {accuracy_text(evaluation)}", more])) + "\n"
 
 
 def accuracy_text(evaluation: Metrics) -> str:
+    """The accuracy with its interval, the number of faces and what it is against."""
     return (
         f"{percent(evaluation.accuracy)} ({interval(evaluation.low, evaluation.high)}, "
-        f"{len(evaluation.labels):,} faces)"
+        f"{len(evaluation.labels):,} faces){against(evaluation)}"
     )
+
+
+def against(evaluation: Metrics) -> str:
+    """ ", against the votes' majority"; empty where there is one kind of label only."""
+    return f", against {evaluation.against}" if evaluation.against else ""
 
 
 def confusion_csv(evaluation: Metrics) -> str:
@@ -155,12 +166,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def of(
+    evaluation: Metrics, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> Metrics:
+    """Metrics of other labels or probabilities of the same kind."""
+    return compute(labels, probabilities, evaluation.classes, evaluation.against)
+
+
 def subset(evaluation: Metrics, rows: ArrayLike) -> Metrics | None:
     """Metrics of the faces that the mask `rows` (N,) selects; None if it selects none."""
     mask = np.asarray(rows, bool)
     if not mask.any():
         return None
-    return compute(evaluation.labels[mask], evaluation.probabilities[mask], evaluation.classes)
+    return of(evaluation, evaluation.labels[mask], evaluation.probabilities[mask])
 
 
 def worst_mistakes(evaluation: Metrics, count: int) -> NDArray[np.intp]:

@@ -4,14 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.data import votes
 from pipeline.percent import interval, percent
-from pipeline.reports.metrics import Metrics, accuracy_interval
+from pipeline.reports.metrics import Metrics, accuracy_interval, against
 from pipeline.reports.notes import paragraphs, settings_note
 from pipeline.settings import TrainSettings
 
 FILE = "model_card.md"
 """Name of the card beside the model's file."""
 _FIGURES = "## How well it does"
+_TARGETS = {
+    "votes": "Its targets were the votes in `{}`: each class's share of a face's votes.",
+    "hard": "Its targets were the dataset's labels, not the votes in `{}`.",
+    "": "",
+}
+"""What was learnt, by what `votes.learnt` returns."""
 NOT_FOR = """It must not be used to judge people: not for hiring, schooling, credit, insurance,
 policing, border control or health, nor to watch people at work. A face does not show what somebody
 feels. In the European Union, emotion recognition at work and in schools is prohibited (Regulation
@@ -44,6 +51,7 @@ def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> st
         "## What it learnt from",
         f"{facts.training_images:,} different images of `{facts.about['source']}` (split "
         f"{facts.about['policy']}, dataset digest `{facts.about['digest']}`). {_known(facts)}",
+        _TARGETS[votes.learnt(facts.about, settings.targets)].format(facts.about.get("votes")),
         "## How it was trained",
         settings_note(settings),
         f"Epoch {facts.epoch} of {settings.epochs} is kept; {facts.minutes:.1f} minutes on "
@@ -57,10 +65,13 @@ def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> st
     )
 
 
-def with_figures(card: str, evaluation: Metrics, split: str) -> str:
-    """The card with figures on another split before those that it has, in place of earlier ones."""
+def with_figures(card: str, evaluation: Metrics, split: str, more: str = "") -> str:
+    """The card with figures on another split before those that it has, in place of earlier ones.
+
+    `more` is a sentence after the accuracy.
+    """
     head, _, rest = card.partition(_FIGURES)
-    new = figures(evaluation, split)
+    new = figures(evaluation, split, more)
     title = new.partition(split)[0] + split
     if title in rest:  # measured again: two paragraphs, the accuracy and the table
         before, _, after = rest.partition(title)
@@ -68,7 +79,7 @@ def with_figures(card: str, evaluation: Metrics, split: str) -> str:
     return f"{head}{_FIGURES}\n\n{new}\n\n{rest.lstrip()}"
 
 
-def figures(evaluation: Metrics, split: str) -> str:
+def figures(evaluation: Metrics, split: str, more: str = "") -> str:
     """Accuracy, and recall and precision by class, each with its 95 % interval, as Markdown."""
     rows = []
     for code, name in enumerate(evaluation.classes):
@@ -78,7 +89,8 @@ def figures(evaluation: Metrics, split: str) -> str:
     count = len(evaluation.labels)
     return paragraphs(
         f"**Accuracy on {split} {percent(evaluation.accuracy)}** "
-        f"({interval(evaluation.low, evaluation.high)}, {count:,} images).",
+        f"({interval(evaluation.low, evaluation.high)}, {count:,} images){against(evaluation)}. "
+        f"{more}".rstrip(),
         "\n".join(["| class | recall | precision |", "|---|---|---|", *rows]),
     )
 

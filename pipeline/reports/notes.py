@@ -1,5 +1,6 @@
 """Names and descriptions of runs: what differs, the result, the command that repeats it."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict
@@ -10,6 +11,7 @@ ENTRY_POINTS = {
     "IngestSettings": "ingest",
     "TrainSettings": "train",
     "EvaluateSettings": "evaluate",
+    "AuditSettings": "audit",
     "ExportSettings": "export",
     "SearchSettings": "search",
     "GridSettings": "grid",
@@ -25,12 +27,15 @@ NOT_IN_NAMES = {
     "threads",
     "resume",
     "source",
+    "labels",
     "precision",
     "storage",
 }
 SPEAK_FOR_THEMSELVES = {"optimizer", "network"}
 NAMED_FIRST = ("optimizer", "lr", "batch_size", "epochs", "width")
 LONGEST_NAME = 90
+LONGEST_LINE = 80
+"""Characters of a command in a description; longer ones widen MLflow's page at 1440 pixels."""
 TEST_LINE = "**Test accuracy "
 
 
@@ -55,6 +60,16 @@ def command_line(settings: Settings) -> str:
         if name != "threads"
     ]
     return " ".join(["mlflow run .", *([f"-e {entry_point}"] if entry_point else []), *given])
+
+
+def code_block(command: str) -> str:
+    """Markdown of a command, continued on further lines where it is long."""
+    lines = [""]
+    for part in re.split(r" (?=-P )", command):
+        if lines[-1] and len(lines[-1]) + len(part) >= LONGEST_LINE:
+            lines.append(" ")
+        lines[-1] += f" {part}" if lines[-1] else part
+    return " \\\n".join(f"    {line}" for line in lines)
 
 
 def words(settings: Mapping[str, object]) -> list[str]:
@@ -91,7 +106,7 @@ def settings_note(settings: Settings, *, repeat: str | None = None) -> str:
         its = f"the recipe of `{settings.network}`"
         parts.append(f"Settings: {its}, but {', '.join(words(changes))}." if changes else "")
         parts.append("" if changes else f"Settings: {its}.")
-    parts.append(f"Repeat it:\n\n    {repeat or command_line(settings)}")
+    parts.append(f"Repeat it:\n\n{code_block(repeat or command_line(settings))}")
     return paragraphs(*parts)
 
 

@@ -252,21 +252,29 @@ def mistakes(
 ) -> Path:
     """Wrongly classified faces with the highest probability; `images` is (N, 48, 48, 1)."""
     chosen = worst_mistakes(evaluation, rows * columns)
-    rows = max(1, -(-len(chosen) // columns))
-    figure = _figure(rows * 1.5 + 0.4)
+    captions = []
+    for row in chosen:
+        predicted = int(evaluation.predictions[row])
+        share = percent(evaluation.probabilities[row, predicted], 0)
+        label = evaluation.classes[evaluation.labels[row]]
+        captions.append(f"labelled {label}\n{evaluation.classes[predicted]} {share}")
+    title = "Most confident errors: label above, prediction below"
+    return captioned(images[chosen, ..., 0], captions, title, file, columns)
+
+
+def captioned(
+    images: NDArray[np.uint8], captions: Sequence[str], title: str, file: Path, columns: int = 6
+) -> Path:
+    """Sheet of faces (n, 48, 48), each with its caption of the same number of lines above it."""
+    rows = max(1, -(-len(images) // columns))
+    lines = captions[0].count("\n") + 1 if captions else 0
+    figure = _figure(rows * (1.2 + 0.15 * lines) + 0.4)
     for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         _hide_frame(axes)
-        if k < len(chosen):
-            row = chosen[k]
-            predicted = int(evaluation.predictions[row])
-            share = percent(evaluation.probabilities[row, predicted], 0)
-            axes.imshow(images[row, ..., 0], cmap="gray", vmin=0, vmax=255)
-            axes.set_title(
-                f"labelled {evaluation.classes[evaluation.labels[row]]}\n"
-                f"{evaluation.classes[predicted]} {share}",
-                fontsize=8,
-            )
-    figure.suptitle("Most confident errors: label above, prediction below", fontsize=10)
+        if k < len(images):
+            axes.imshow(images[k], cmap="gray", vmin=0, vmax=255)
+            axes.set_title(captions[k], fontsize=8)
+    figure.suptitle(title, fontsize=10)
     return _save(figure, file)
 
 

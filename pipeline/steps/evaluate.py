@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import SPLITS, TRAIN, dataset
+from pipeline.data import SPLITS, TRAIN, dataset, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files, learnt
 from pipeline.percent import interval, percent
 from pipeline.reports import artifacts, metrics, model_card, notes, plots
+from pipeline.reports.majority import AgainstVotes, against_votes
 from pipeline.reports.metrics import Metrics
 from pipeline.runs import addresses, experiment, queries, tracking
 from pipeline.runs.tracking import Run
@@ -55,8 +56,12 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
             run.tag(classes=",".join(classes))
         codes = np.array([classes.index(name) if name in classes else 0 for name in faces.classes])
         probabilities = _of_classes(files.predict(model, images), known, classes)
-        result = metrics.compute(codes[labels].astype(np.uint8), probabilities, classes)
+        against = "" if faces.votes is None else votes.AGAINST["hard"]
+        result = metrics.compute(codes[labels].astype(np.uint8), probabilities, classes, against)
         figures = metrics.metrics(result, settings.split)
+        by_votes = _against_votes(result, faces, settings.split)
+        if by_votes:
+            figures |= by_votes.figures(settings.split)
         unseen_result = metrics.subset(result, unseen)
         if unseen_result:
             figures[f"{settings.split}/accuracy_unseen"] = unseen_result.accuracy
@@ -64,16 +69,17 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         run.log_metrics(figures, faces=faces if model_id else None, model_id=model_id)
         run.rename(notes.joined(settings.split, network, percent(result.accuracy)))
         mapped = _mapping_text(known, faces.classes)
-        note = evaluation_note(settings, run, result, unseen_result, earlier)
+        more = str(by_votes or "")
+        note = evaluation_note(settings, run, result, unseen_result, earlier, more)
         run.describe(notes.paragraphs(note, mapped))
         run.log_text(metrics.predictions_csv(result, unseen), "predictions.csv")
-        artifacts.write(result, settings.split, Path(scratch))
+        artifacts.write(result, settings.split, Path(scratch), more)
         plots.mistakes(result, images, Path(scratch) / "mistakes.png")
         run.log_files(Path(scratch))
         if trained_by and settings.split == "test":
-            _tell_training(trained_by, run, figures, result, faces)
+            _tell_training(trained_by, run, figures, result, more, faces)
 
-    print(metrics.classification_text(result))
+    print(metrics.classification_text(result, more))
     if mapped:
         print(mapped)
     if unseen_result:
@@ -105,6 +111,13 @@ def _faces_of_classes(
     images, labels = faces.part(SPLITS.index(split))
     rows = np.isin(labels, [faces.classes.index(name) for name in classes])
     return images[rows], labels[rows]
+
+
+def _against_votes(result: Metrics, faces: Dataset, split: str) -> AgainstVotes | None:
+    """The result against the votes' majority; None without votes, or with other classes."""
+    if faces.votes is None or result.classes != faces.classes:
+        return None
+    return against_votes(result, faces.votes[faces.split == SPLITS.index(split)])
 
 
 def _of_classes(
@@ -154,12 +167,17 @@ def _network_name(trained_by: str | None, file: Path) -> str:
 
 
 def evaluation_note(
-    settings: EvaluateSettings, run: Run, result: Metrics, unseen: Metrics | None, earlier: int
+    settings: EvaluateSettings,
+    run: Run,
+    result: Metrics,
+    unseen: Metrics | None,
+    earlier: int,
+    more: str = "",
 ) -> str:
     """Description of an evaluation: the result, what is weakest, and the command that repeats it.
 
-    `unseen` are the metrics without copies of training images, and `earlier` the number of
-    evaluations of the same images before.
+    `unseen` are the metrics without copies of training images, `earlier` is the number of
+    evaluations of the same images before, and `more` a paragraph after the first.
     """
     alone = "Each of them is a copy of a training image."
     if unseen:
@@ -177,7 +195,9 @@ def evaluation_note(
     given = given if trained == "unknown" else replace(given, run=trained)
     return notes.paragraphs(
         f"**{settings.split.capitalize()} accuracy {percent(result.accuracy)}** "
-        f"({interval(result.low, result.high)}, {len(result.labels):,} images). {alone}",
+        f"({interval(result.low, result.high)}, {len(result.labels):,} images)"
+        f"{metrics.against(result)}. {alone}",
+        more,
         f"It recognises *{weakest}* least often: recall {recall}. The most confident errors are in "
         f"`mistakes.png`. These images had been evaluated {earlier} times before.",
         notes.settings_note(given),
@@ -186,10 +206,16 @@ def evaluation_note(
 
 
 def _tell_training(
-    trained_by: str, run: Run, figures: Mapping[str, float], result: Metrics, faces: Dataset
+    trained_by: str,
+    run: Run,
+    figures: Mapping[str, float],
+    result: Metrics,
+    more: str,
+    faces: Dataset,
 ) -> None:
     """Put the figures on the training and its model card, too, if they are of its own dataset.
 
+    `more` is a sentence beside the accuracy.
     On other datasets they would not compare with those of other trainings.
     """
     try:
@@ -200,15 +226,16 @@ def _tell_training(
         return
     line = (
         f"{notes.TEST_LINE}{percent(result.accuracy)}** "
-        f"({interval(result.low, result.high)}, {len(result.labels):,} images), in "
-        f"[its evaluation]({experiment.run_link(run.id)})."
+        f"({interval(result.low, result.high)}, {len(result.labels):,} images)"
+        f"{metrics.against(result)}, in [its evaluation]({experiment.run_link(run.id)}). "
+        f"{more}".rstrip()
     )
     training = Run(trained_by)
     training.log_metrics(figures)
     training.describe(notes.with_test_line(trained.data.tags.get(experiment.NOTE, ""), line))
     model_id = queries.logged_model(trained_by)
     if model_id and (card := queries.model_text(model_id, model_card.FILE)):
-        card = model_card.with_figures(card, result, "test")
+        card = model_card.with_figures(card, result, "test", more)
         tracking.log_card(model_id, card, model_card.FILE)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline import paths
-from pipeline.data import CLASSES, dataset, sources, splitting
+from pipeline.data import CLASSES, dataset, sources, splitting, votes
 from pipeline.data.dataset import Dataset
 from pipeline.reports import notes, plots
 from pipeline.runs import tracking
@@ -14,7 +14,10 @@ from pipeline.settings import IngestSettings
 
 def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     """Record a dataset and return its run's id. Raises InputError before a run is started."""
+    file = settings.labels and paths.find_file(settings.labels)
     faces = sources.read(settings.source, settings.seed, settings.names, settings.drop)
+    if file:
+        faces = votes.join(faces, file)
     result = splitting.assemble(
         faces,
         source=settings.source,
@@ -43,6 +46,8 @@ def ingest(settings: IngestSettings, parent: Run | None = None) -> str:
     if result.classes != CLASSES:
         print(_classes_line(result.classes))
     print(dataset.table(result).to_string(), dataset.copies_text(result), sep="\n")
+    if result.votes is not None:
+        print(votes.text(result))
     print(f"ingest run {run.id}, dataset digest {result.digest}")
     return run.id
 
@@ -60,6 +65,7 @@ def _note(settings: IngestSettings, result: Dataset) -> str:
     return notes.paragraphs(
         f"**{len(result.labels):,} images**: {counts}. Digest `{result.digest}`.",
         f"{dataset.copies_text(result)}.",
+        "" if result.votes is None else f"{votes.text(result)}.",
         notes.settings_note(settings),
         "Next: train on them, `mlflow run . -e train -P network=compact`",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from pipeline.data import TRAIN, VALIDATION
+from pipeline.data import TRAIN, VALIDATION, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files, learnt
@@ -72,13 +72,10 @@ def fit_and_record(
     The metric time/recording_seconds is the time spent on recording and in `on_epoch`;
     resumed_from_epoch is the last epoch that was read from a checkpoint, if one was.
     """
-    computer = device.describe(device.use_threads(settings.threads))
-    precision = device.choose_precision(settings.precision, computer)
-    run.tag(precision=precision)
-    run.log_environment(device=asdict(computer), precision=precision)
+    precision = use_device(settings, run, test=test_device)
+    if labels := votes.learnt(faces.about, settings.targets):
+        run.tag(labels=labels)
     run.describe(repeatable_note(settings, run))
-    if test_device:
-        self_test(precision)
     initial: dict[str, Any] = {}
     if settings.resume is not None:
         move_checkpoint(settings.resume, faces, run)  # which has the weights
@@ -105,6 +102,17 @@ def fit_and_record(
         run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
 
 
+def use_device(settings: TrainSettings, run: Run, *, test: bool = True) -> str:
+    """Choose, record and `test` what this machine computes with; the precision to train in."""
+    computer = device.describe(device.use_threads(settings.threads))
+    precision = device.choose_precision(settings.precision, computer)
+    run.tag(precision=precision)
+    run.log_environment(device=asdict(computer), precision=precision)
+    if test:
+        self_test(precision)
+    return precision
+
+
 def _load_initial(address: str, run: Run) -> dict[str, Any]:
     """The network with the initial weights and its classes, as `fit` takes them; tags its file's
     digest and its train run."""
@@ -126,9 +134,9 @@ def _record(result: TrainResult, run: Run) -> None:
     best = {f"val/best_{name}": result.best_value(name) for name in names}
     run.log_metrics(best | {"best_epoch": result.best_epoch})
     images, labels = result.dataset.part(VALIDATION)
-    evaluation = metrics.compute(
-        labels, files.predict(result.model, images), result.dataset.classes
-    )
+    probabilities = files.predict(result.model, images)
+    against = votes.AGAINST[votes.learnt(result.dataset.about, result.settings.targets)]
+    evaluation = metrics.compute(labels, probabilities, result.dataset.classes, against)
     model = result.model
     if result.settings.calibrate:
         model, evaluation = _calibrate(model, evaluation, run)
@@ -153,7 +161,8 @@ def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras
     run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
     run.log_metrics({"val/temperature": temperature})
     scaled = calibration.with_temperature(probabilities, temperature)
-    return with_temperature(model, temperature), metrics.compute(labels, scaled, evaluation.classes)
+    evaluation = metrics.of(evaluation, labels, scaled)
+    return with_temperature(model, temperature), evaluation
 
 
 def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
@@ -169,8 +178,8 @@ def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
         )
     return notes.paragraphs(
         f"**Validation accuracy {percent(evaluation.accuracy)}** "
-        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images), "
-        f"epoch {result.best_epoch} of {result.settings.epochs}.",
+        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images)"
+        f"{metrics.against(evaluation)}, epoch {result.best_epoch} of {result.settings.epochs}.",
         repeatable_note(result.settings, run),
         what_next,
     )

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, TRAIN, VALIDATION
+from pipeline.data import CLASSES, TRAIN, VALIDATION, votes
 from pipeline.data.batches import Batches, TrainBatches, for_fit
 from pipeline.data.dataset import Dataset
 from pipeline.errors import TrainingError
@@ -96,6 +96,8 @@ def fit(
 ) -> TrainResult:
     """Train `settings.network` on the train split; `settings.keep_epoch` says which epoch is kept.
 
+    Where the dataset has votes, `settings.targets` says whether they are learnt, and the training
+    is validated against the same: the result's dataset has the labels of its figures.
     `initial`, a network for `initial_classes`, gives the initial weights, which are drawn
     otherwise. If the file `checkpoint` exists,
     the training goes on from there, after `on_epoch` was called for the epochs before; it is
@@ -103,6 +105,7 @@ def fit(
     `on_test_end`. Ctrl-C (KeyboardInterrupt) returns what was reached. Raises TrainingError if the
     training or the validation loss is not finite.
     """
+    dataset = votes.for_training(dataset, settings.targets)
     state = TrainState()
     interrupted = False
     try:

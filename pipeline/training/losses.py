@@ -10,7 +10,7 @@ from pipeline.settings import Hyperparameters
 
 
 def make_loss(settings: Hyperparameters) -> keras.losses.Loss:
-    """The loss of `settings`, for targets and probabilities (b, classes)."""
+    """The loss of `settings`, for targets, one-hot or shares, and probabilities (b, classes)."""
     return registry.load(settings.loss, registry.LOSSES, "loss")(settings)
 
 

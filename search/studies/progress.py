@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import InputError
-from pipeline.reports.notes import command_line
+from pipeline.reports.notes import code_block, command_line
 from pipeline.runs import outbox
 from pipeline.runs.tracking import Run
 from search.methods.samplers import rungs
@@ -138,7 +138,7 @@ def _description(study: optuna.Study, plan: Plan, count: storage.Count) -> str:
         lines += [
             f"**Best so far: {aim.name} {aim.text(best.value)}**, trial {best.number}: "
             f"{params_text(best.params)}",
-            f"    {_command(plan, best)}",
+            code_block(_command(plan, best)),
         ]
     lines += [
         f"- trial {one.number} is running, epoch {one.last_step or 0}: {params_text(one.params)}"
@@ -146,5 +146,5 @@ def _description(study: optuna.Study, plan: Plan, count: storage.Count) -> str:
         if one.state == TrialState.RUNNING
     ]
     lines.append("Charts of all trials are in the artifact `study.html`. Continue it, if it stops:")
-    lines.append(f"    {command_line(plan.settings)}")
+    lines.append(code_block(command_line(plan.settings)))
     return "\n\n".join(lines)
