@@ -46,6 +46,8 @@ def _require(source: str) -> None:
         return
     if not path.is_file():
         raise InputError(f"{source}: a pipe, a socket or a device; give a file or a folder")
+    if path.suffix.lower() == ".parquet":
+        raise InputError(f"{source}: give a function that reads it (docs/data.md, known datasets)")
     if path.suffix.lower() not in FILES:
         raise InputError(
             f"{source}: expected .csv (also .csv.gz), a .zip or .tar archive, or a folder of class "
