@@ -189,6 +189,29 @@ def test_each_of_several_sources_must_be_there(source: str) -> None:
         sources.require(IngestSettings(source=source).source)
 
 
+def test_a_table_of_labels_is_read_as_the_document_shows(store: Path) -> None:
+    document = (commands.ROOT / "docs" / "data.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    (store / "my_table.py").write_text(code)
+    images, labels = draw(count=4, seed=2)
+    lines = ["image,label"]
+    for k, image in enumerate(images):
+        Image.fromarray(image).save(store / f"{k}.png")
+        lines.append(f"{k}.png,{labels[k]}")
+    (store / "labels.csv").write_text("\n".join(lines))
+    read = sources.read("my_table:faces", seed=0)
+    assert np.array_equal(read.images, images)
+    assert np.array_equal(read.labels, labels)
+
+
+def test_parquet_is_refused_with_the_way_to_read_it(store: Path) -> None:
+    (store / "hub").mkdir()
+    (store / "hub" / "train.parquet").write_bytes(b"PAR1")
+    for source in ("hub", "hub/train.parquet"):
+        with pytest.raises(InputError, match=r"by a function of your own, as docs/data.md shows"):
+            sources.read(source, seed=0)
+
+
 def other_classes(faces: Faces, classes: tuple[str, ...]) -> dataset.Dataset:
     some = Faces(
         faces.images, faces.labels, np.full(len(faces.labels), UNASSIGNED, np.uint8), classes
