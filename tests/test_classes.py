@@ -1,11 +1,19 @@
 """Datasets of other classes than FER2013's: names, folders by other names, several sources."""
 
+import io
+import json
+import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.data import CLASSES, TEST, TRAIN, UNASSIGNED, VALIDATION, dataset, sources
@@ -14,7 +22,14 @@ from pipeline.data.dataset import Faces
 from pipeline.data.sample import draw
 from pipeline.data.splitting import assemble
 from pipeline.errors import InputError
-from pipeline.settings import IngestSettings
+from pipeline.exported import network
+from pipeline.networks import files
+from pipeline.networks.build import build
+from pipeline.runs import addresses, queries
+from pipeline.settings import IngestSettings, TrainSettings
+from tests import commands
+from tests.conftest import Command
+from tests.tiny import TINY
 
 RAF_DB = "1:surprise,2:fear,3:disgust,4:happy,5:sad,6:angry,7:neutral"
 
@@ -174,6 +189,29 @@ def test_each_of_several_sources_must_be_there(source: str) -> None:
         sources.require(IngestSettings(source=source).source)
 
 
+def test_a_table_of_labels_is_read_as_the_document_shows(store: Path) -> None:
+    document = (commands.ROOT / "docs" / "data.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    (store / "my_table.py").write_text(code)
+    images, labels = draw(count=4, seed=2)
+    lines = ["image,label"]
+    for k, image in enumerate(images):
+        Image.fromarray(image).save(store / f"{k}.png")
+        lines.append(f"{k}.png,{labels[k]}")
+    (store / "labels.csv").write_text("\n".join(lines))
+    read = sources.read("my_table:faces", seed=0)
+    assert np.array_equal(read.images, images)
+    assert np.array_equal(read.labels, labels)
+
+
+def test_parquet_is_refused_with_the_way_to_read_it(store: Path) -> None:
+    (store / "hub").mkdir()
+    (store / "hub" / "train.parquet").write_bytes(b"PAR1")
+    for source in ("hub", "hub/train.parquet"):
+        with pytest.raises(InputError, match=r"by a function of your own, as docs/data.md shows"):
+            sources.read(source, seed=0)
+
+
 def other_classes(faces: Faces, classes: tuple[str, ...]) -> dataset.Dataset:
     some = Faces(
         faces.images, faces.labels, np.full(len(faces.labels), UNASSIGNED, np.uint8), classes
@@ -201,3 +239,103 @@ def test_a_dataset_of_an_earlier_version_has_the_seven(faces: Faces, store: Path
     del made.about["classes"]
     dataset.save(made, store / "old")
     assert dataset.load(store / "old").classes == CLASSES
+
+
+EIGHT = ("Anger", "0", "1", "2", "3", "4", "5", "6")
+NAMES = "0:neutral,1:happy,2:sad,3:surprise,4:fear,5:disgust,6:contempt"
+
+
+def run_of(done: CompletedProcess[str], step: str) -> str:
+    """The id of the run that a command has told last."""
+    assert done.returncode == 0, done.stderr
+    [*_, line] = [line for line in done.stdout.splitlines() if line.startswith(f"{step} run ")]
+    return line.split()[2].rstrip(",:")
+
+
+@pytest.mark.slow
+def test_eight_classes_and_five_go_through_every_command(command: Command, store: Path) -> None:
+    folder = write_folders(store / "eight", EIGHT, each=12)
+    small = {"network": TINY, "epochs": 1}
+    ingested = command("pipeline.ingest", source=folder, names=NAMES)
+    assert "8 classes: angry, disgust, fear, happy, sad, surprise, neutral, contempt\n" in (
+        ingested.stdout
+    )
+    data = run_of(ingested, "ingest")
+    eight = run_of(command("pipeline.train", data=data, **small), "train")
+    tested = command("pipeline.evaluate", run=eight)
+    assert re.search(r"contempt +\d", tested.stdout)
+    figures = MlflowClient().get_run(run_of(tested, "evaluate")).data.metrics
+    assert {f"test_by_class/f1_{name}" for name in KNOWN} <= figures.keys()
+    card = queries.model_text(queries.logged_model(eight) or "", "model_card.md")
+    assert card
+    assert "reads eight facial expressions" in card
+
+    # The study's winner is registered with its classes, and takes no other classes' place.
+    study = command(
+        "search.optuna_study", study="s", data=data, **small, trials=2, confirm=1, grid="none",
+        cost="parameters", vary="width=0.5..1",
+    )  # fmt: skip
+    assert study.returncode == 0, study.stderr
+    champion = MlflowClient().get_model_version_by_alias("emotion", "champion")
+    assert champion.tags["classes"] == ", ".join(KNOWN)
+
+    exported = command("pipeline.export", run=eight)
+    assert exported.returncode == 0, exported.stderr
+    for written in (store / "exported").iterdir():
+        assert network.load(written).classes == KNOWN
+    file, _ = addresses.model_file(eight)
+    copied = shutil.copy(file, store / "eight.keras")
+    for named_network in (eight, copied):  # by ONNX, and by Keras
+        read = command("pipeline.predict", runs=named_network, images="eight/Anger", format="json")
+        assert read.returncode == 0, read.stderr
+        assert [*json.loads(read.stdout)[0]["probabilities"]] == [*KNOWN]
+
+    # Five of the classes, by other means: its network starts from that of eight.
+    made = command("pipeline.ingest", source=folder, names=NAMES, drop="contempt,fear,0")
+    assert "disgust, happy, sad, surprise; FER2013's fear, neutral not among them" in made.stdout
+    five_data = run_of(made, "ingest")
+    five = run_of(command("pipeline.train", data=five_data, init_from=eight, **small), "train")
+    columns = [f"p_{name}" for name in ("angry", "disgust", "happy", "sad", "surprise")]
+    evaluated = []
+    for trained, said in ((five, ""), (eight, "probabilities of fear, neutral, contempt are left")):
+        tested = command("pipeline.evaluate", run=trained, data=five_data)
+        assert said in tested.stdout
+        evaluated.append(run_of(tested, "evaluate"))
+        table = read_table(evaluated[-1])
+        assert np.allclose(table[columns].sum(axis=1), 1, atol=1e-4)
+        assert [*table.filter(like="p_")] == columns
+    compared = command("search.compare", runs=",".join(evaluated))
+    assert compared.returncode == 0, compared.stderr
+    other = command("pipeline.evaluate", run=five, data=data)
+    assert "faces of fear, neutral, contempt are left out" in other.stdout
+    labels = {*read_table(run_of(other, "evaluate"))["label"]}
+    assert labels <= {"angry", "disgust", "happy", "sad", "surprise"}
+
+
+def read_table(evaluate_run: str) -> pd.DataFrame:
+    text = mlflow.artifacts.load_text(f"runs:/{evaluate_run}/predictions.csv")
+    return pd.read_csv(io.StringIO(text))
+
+
+def test_a_network_without_classes_in_common_with_a_dataset_is_refused(
+    faces: Faces, store: Path, command: Command
+) -> None:
+    names = ("bored", "calm", "cross", "glad", "sad", "shy", "yawning")
+    dataset.save(other_classes(faces, names), store / "other")
+    network_file = commands.ROOT / "models" / "compact.keras"
+    done = command("pipeline.evaluate", run=network_file, data="other")
+    assert done.returncode == 2
+    assert "the dataset has bored, calm" in done.stderr
+    assert "at least two classes in common are needed" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_weights_of_other_classes_are_copied_by_name() -> None:
+    settings = TrainSettings(network=TINY)
+    old, new = ("a", "b", "c"), ("c", "d", "a")
+    initial, model = (build(settings, precision="float32", classes=3) for _ in range(2))
+    drawn = model.get_weights()[-2]
+    files.copy_weights(model, initial, "x", new, old)
+    kernel, its = model.get_weights()[-2], initial.get_weights()[-2]
+    assert np.array_equal(kernel, np.stack([its[:, 2], drawn[:, 1], its[:, 0]], axis=1))
+    assert np.array_equal(model.get_weights()[0], initial.get_weights()[0])

@@ -67,7 +67,8 @@ class Faces:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Faces with a split: images (N, 48, 48), labels (N,), split (N,), votes (N, 7), all uint8.
+    """Faces with a split: images (N, 48, 48), labels (N,), split (N,), votes (N, classes), all
+    uint8.
 
     `about` is the content of dataset.json: source, policy, seed, classes, counts, copies, digest.
     """

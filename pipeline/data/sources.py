@@ -26,6 +26,8 @@ SPLIT_FOLDERS = {
 KNOWN_CSVS = ("fer2013.csv", "icml_face_data.csv")
 """Names of FER2013's CSV, in the order of preference."""
 FILES = {".csv", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz"}
+PARQUET = ".parquet"
+NO_PARQUET = "parquet is read by a function of your own, as docs/data.md shows (known datasets)"
 KAGGLE = "kaggle:"
 
 
@@ -46,6 +48,8 @@ def _require(source: str) -> None:
         return
     if not path.is_file():
         raise InputError(f"{source}: a pipe, a socket or a device; give a file or a folder")
+    if path.suffix.lower() == PARQUET:
+        raise InputError(f"{source}: {NO_PARQUET}")
     if path.suffix.lower() not in FILES:
         raise InputError(
             f"{source}: expected .csv (also .csv.gz), a .zip or .tar archive, or a folder of class "
@@ -182,6 +186,8 @@ def _read_pictures(files: Files, names: Names, dropped: Collection[str]) -> Face
         face = decode(file.read(LARGEST + 1), files.path(name))
         if face is not None:
             images[rows[name]], is_face[rows[name]] = face, True
+    if not is_face.any() and any(name.suffix == PARQUET for name in files.names):
+        raise InputError(f"{files.where}: {NO_PARQUET}")
     if not is_face.any():
         raise InputError(
             f"{files.where}: no picture in class folders; expected train/<class>/*.jpg"
