@@ -213,7 +213,7 @@ class SearchSettings(Settings):
 
     def check(self) -> None:
         require(self.study.strip() != "", "study", self.study, "a name")
-        address = "an address such as sqlite:///optuna.db or postgresql://host/name"
+        address = "an address such as sqlite:///optuna.db or postgresql+psycopg://user@host/name"
         require("://" in self.storage, "storage", self.storage, address)
         spaces = f"{', '.join(SPACES)}, a .yaml file or package.module:function"
         is_space = self.space in SPACES or self.space.endswith((".yaml", ".yml"))
