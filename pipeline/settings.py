@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pipeline import registry
 from pipeline.data import SIDE
+from pipeline.data.classes import parse_names
 from pipeline.errors import InputError
 
 LATEST = "latest"
@@ -339,6 +340,14 @@ class ScheduleSettings(Settings):
 class LossSettings(Settings):
     """loss"""
 
+    targets: Annotated[
+        Literal["auto", "votes", "hard"],
+        Setting(
+            "Targets of training and validation: votes (soft labels: each class's share of an "
+            "image's votes; accuracy is against their majority), or hard (the dataset's one label "
+            "per image); auto is votes where the dataset has them."
+        ),
+    ] = "auto"
     loss: Annotated[
         str,
         Setting(
@@ -545,9 +554,28 @@ class SourceSettings(Settings):
         str,
         Setting(
             "sample (drawn faces), a CSV (.csv, .csv.gz), a folder of classes, an archive (.zip, "
-            ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function."
+            ".tar.gz) of either, kaggle:OWNER/NAME, or package.module:function. Several with "
+            "commas between are joined, each image once."
         ),
     ] = "sample"
+    names: Annotated[
+        str | None,
+        Setting(
+            "Classes of class folders that have other names, such as 1:surprise,2:fear, or of a "
+            "CSV's codes from 7. For several sources one list for all, or one for each with "
+            "semicolons between."
+        ),
+    ] = None
+    drop: Annotated[
+        str | None, Setting("Classes, or class folders, to leave out, with commas between.")
+    ] = None
+    labels: Annotated[
+        str | None,
+        Setting(
+            "A CSV of votes in the form of FER+ (fer2013new.csv), whose rows are the source's "
+            "faces in the source's order."
+        ),
+    ] = None
     split: Annotated[
         Literal["report", "official", "final"],
         Setting(
@@ -568,7 +596,12 @@ class SourceSettings(Settings):
 
     def check(self) -> None:
         expected = "sample, a file, a folder or kaggle:OWNER/NAME"
-        require(self.source != "", "source", self.source, expected)
+        require("" not in map(str.strip, self.source.split(",")), "source", self.source, expected)
+        parse_names(self.names)
+        alone = self.drop is None or self.labels is None
+        require(
+            alone, "labels", self.labels, "no drop= beside it: its rows are all of the source's"
+        )
 
 
 @dataclass(frozen=True)
@@ -636,8 +669,8 @@ class EvaluateSettings(Settings):
     run: Annotated[
         str,
         Setting(
-            "A train run's or a group's id, latest, a model address (models:/emotion@champion) or "
-            "a .keras file."
+            "A train run's or a group's id, latest, a model address (models:/emotion@champion), or "
+            "a .keras or .onnx file."
         ),
     ] = LATEST
     data: Annotated[
@@ -654,6 +687,41 @@ class EvaluateSettings(Settings):
             "since choosing by it makes its accuracy optimistic."
         ),
     ] = "test"
+
+
+@dataclass(frozen=True)
+class AuditSettings(Settings):
+    """List the training images whose labels are most doubtful to networks not trained on them."""
+
+    data: DATA = LATEST
+    folds: Annotated[
+        int,
+        Setting(
+            "Folds of the train split (cross-validation); the labels of each are judged by a "
+            "network that is trained on the others.",
+            low=2,
+            high=20,
+        ),
+    ] = 3
+    network: Annotated[
+        str, Setting("Network to train, by its recipe.", known=registry.NETWORKS, open=True)
+    ] = "compact"
+    width: Annotated[
+        float,
+        Setting(
+            "Factor on the network's channels; 1 is the size in docs/training.md.", low=0.05, high=8
+        ),
+    ] = 0.5
+    epochs: Annotated[int, Setting("Passes over the training images, for each fold.", low=1)] = 8
+    faces: Annotated[
+        int, Setting("Images on doubts.png, the most doubtful first.", low=1, high=600)
+    ] = 60
+    seed: Annotated[
+        int, Setting("Seed of the folds and of the trainings.", low=0, high=MAX_SEED)
+    ] = 0
+    threads: Annotated[
+        int, Setting("Threads to compute with; 0 is one per core.", low=0, high=1024)
+    ] = 0
 
 
 @dataclass(frozen=True)

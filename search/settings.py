@@ -280,6 +280,7 @@ ALL = (
     settings.TrainSettings,
     settings.MainSettings,
     settings.EvaluateSettings,
+    settings.AuditSettings,
     settings.ExportSettings,
     settings.PredictSettings,
     settings.PageSettings,

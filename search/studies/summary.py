@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import optuna
 import pandas as pd
 
-from pipeline.percent import interval, percent
+from pipeline.percent import percent
 from pipeline.reports.notes import code_block
 from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
@@ -42,7 +42,6 @@ def record(
     settings, winner = plan.settings, confirmed[0]
     name = settings.objective
     table = trials_table(study)
-    m = queries.test_accuracy(tested)
     finalists = "\n".join(
         f"| {f.trial.number} | {shown(f.mean, name)} "
         f"| {', '.join(shown(v, name) for v in f.confirmed)} "
@@ -58,8 +57,8 @@ Best settings, trial {winner.trial.number}:
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used. {_uncertainty(study, confirmed)}
 
-Test accuracy {percent(m["test/accuracy"])}
-({interval(m["test/accuracy_low"], m["test/accuracy_high"])}), measured once, after the choice.
+Test accuracy {queries.test_text(queries.test_accuracy(tested))},
+measured once, after the choice.
 Registered as version {verdict.version} of the model `emotion`, alias `{verdict.alias}`.
 {verdict.reason}
 
