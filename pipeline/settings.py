@@ -743,7 +743,7 @@ class PredictSettings(Settings):
             "Networks: .onnx files, which need no Keras, or what evaluate takes as `run`; several "
             "with commas between. Of a run, its exported float32 file is used if it has one."
         ),
-    ] = "models/compact-int8.onnx"
+    ] = "models/compact-votes-int8.onnx"
     find: Annotated[
         bool,
         Setting(
