@@ -92,7 +92,7 @@ LOCK := pip compile --quiet --universal --python-version 3.11 --no-annotate --cu
 lock: $(VENV)/installed ## Resolve pyproject.toml into the requirements files
 	@$(if $(UV),true,$(call INSTALL,uv))
 	@PATH="$$PATH:$(BIN)"; uv $(LOCK) -o requirements.txt
-	@PATH="$$PATH:$(BIN)"; for extra in test gpu dashboard export faces ray; do \
+	@PATH="$$PATH:$(BIN)"; for extra in test gpu dashboard export faces audit ray; do \
 		uv $(LOCK) --extra $$extra -c requirements.txt -o requirements-$$extra.txt || exit; done
 
 $(BIN)/python:

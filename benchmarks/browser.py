@@ -31,7 +31,7 @@ SIZE = 640, 480
 class Options:
     picture: Path
     """A photograph of faces, which the camera shows."""
-    networks: str = "models/compact-int8.onnx"
+    networks: str = "models/compact-votes-int8.onnx"
     """.onnx files with commas between."""
     seconds: float = 20
     """Time for each network, after the first five."""

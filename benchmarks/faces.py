@@ -5,7 +5,8 @@
     pip download --no-deps ultralytics insightface==2.1     # bus.jpg, zidane.jpg, t1.jpg
     python -m benchmarks.faces --photographs FOLDER_OF_THE_NINE --data INGEST_RUN_ID_OR_FOLDER
 
-Only training and validation rows are read. Faces were counted by eye.
+Only training and validation rows are read; of a dataset with votes their majority is the label.
+Faces were counted by eye.
 """
 
 import math
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import processor
-from pipeline.data import VALIDATION, dataset, pictures
+from pipeline.data import VALIDATION, dataset, pictures, votes
 from pipeline.exported import network
 from pipeline.faces import crop, detector
 from pipeline.percent import percent
@@ -49,7 +50,7 @@ class Benchmark:
     """Folder with the nine photographs."""
     data: str | None = None
     """A dataset folder or an ingest run's id; the network was not trained on its validation."""
-    network: Path = Path("models/compact-int8.onnx")
+    network: Path = Path("models/compact-votes-int8.onnx")
 
 
 def main(benchmark: Benchmark) -> None:
@@ -58,6 +59,7 @@ def main(benchmark: Benchmark) -> None:
     if benchmark.data:
         loaded = network.load(benchmark.network)
         faces = dataset.load_without_test(addresses.dataset_folder(benchmark.data))
+        faces = votes.for_training(faces, "auto")
         images, labels = faces.part(VALIDATION)
         unsure(loaded.predict(images), labels)
         on_canvas(loaded, images[..., 0], labels)

@@ -22,6 +22,11 @@ def find(text: str) -> Path:
     return Path(text)
 
 
+def several(text: str) -> list[str]:
+    """The paths of a text with commas between; a path that exists may have commas of its own."""
+    return [text] if exists(find(text)) else [part.strip() for part in text.split(",")]
+
+
 def exists(path: str | Path) -> bool:
     """Whether a file or folder is there; False for a text that can't be a path."""
     return os.path.exists(path)  # noqa: PTH110  (pathlib raises for a name that is too long)

@@ -1,4 +1,4 @@
-"""Import TensorFlow without the lines that it prints before it reads any setting.
+"""Import TensorFlow without the lines that it prints before it reads any setting, and warnings.
 
 Its compiled code writes them to file descriptor 2, where no setting of Python's holds them back.
 `pipeline` calls `hush` before anything else, so it holds in every process: commands, jobs, tests.
@@ -6,6 +6,7 @@ Its compiled code writes them to file descriptor 2, where no setting of Python's
 
 import contextlib
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -46,6 +47,8 @@ class _Hushed(MetaPathFinder):
             def hushed_load(module: ModuleType) -> None:
                 with held_back_stderr():
                     load(module)
+                # Its warnings are of what Keras does within, such as a trace for each network.
+                logging.getLogger(name).setLevel(logging.ERROR)
 
             spec.loader.exec_module = hushed_load  # type: ignore[method-assign]
         return spec

@@ -5,11 +5,13 @@ Keras. Modules of the user are found from the working folder.
 
 Signatures of the functions:
 
-network    (settings: Hyperparameters, normalise: Normalise) -> keras.Model. Its input are grey
-           levels 0-255, (N, 48, 48, 1) or (N, None, None, 1), its output probabilities,
-           (N, classes), in float32. `normalise()` creates a batch normalisation layer. The function
-           may have an attribute `recipe`, a dict of settings that differ from the defaults.
-loss       (settings: Hyperparameters) -> keras.losses.Loss, for one-hot targets and probabilities.
+network    (settings: Hyperparameters, normalise: Normalise, classes: int) -> keras.Model. Its
+           input are grey levels 0-255, (N, 48, 48, 1) or (N, None, None, 1), its output
+           probabilities, (N, classes), in float32. `normalise()` creates a batch normalisation
+           layer; a function without the parameter `classes` is for seven. It may have an attribute
+           `recipe`, a dict of settings that differ from the defaults.
+loss       (settings: Hyperparameters) -> keras.losses.Loss, for targets (one-hot labels, or
+           shares of votes) and probabilities, (b, classes).
 optimizer  (learning_rate, settings: Hyperparameters) -> keras.optimizers.Optimizer. Known names are
            those of `keras.optimizers.get`, and momentum, which is SGD with Nesterov momentum.
 source     (seed: int) -> pipeline.data.dataset.Faces.

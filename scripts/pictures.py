@@ -55,7 +55,7 @@ _STATUS = "document.getElementById('status').textContent"
 
 def main() -> None:
     use_store()
-    site = Server(site_files(PageSettings(networks="models/compact-int8.onnx")), port=0)
+    site = Server(site_files(PageSettings(networks="models/compact-votes-int8.onnx")), port=0)
     threading.Thread(target=site.serve_forever, daemon=True).start()
     with mlflow_pages() as port, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         study = newest_study(Path(scratch))

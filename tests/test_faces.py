@@ -16,7 +16,7 @@ from pipeline.faces import boxes, crop, detector
 from tests.commands import ROOT
 from tests.conftest import Command
 
-ONNX = ROOT / "models" / "compact-int8.onnx"
+ONNX = ROOT / "models" / "compact-votes-int8.onnx"
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 extra = pytest.mark.skipif(
     not (detector.installed() and find_spec("av")), reason="without requirements-faces.txt"

@@ -26,7 +26,7 @@ from tests.browser import Browser, fake_camera, write_video
 from tests.commands import ROOT
 from tests.conftest import Command, Start
 
-NETWORK = ROOT / "models" / "compact-int8.onnx"
+NETWORK = ROOT / "models" / "compact-votes-int8.onnx"
 TOLERANCE = 0.002
 """Largest difference of a probability from Python's: two builds of ONNX Runtime round apart."""
 STATUS = "document.getElementById('status').textContent"

@@ -15,7 +15,7 @@ from tests.commands import ROOT
 from tests.conftest import Command
 
 MODELS = sorted((ROOT / "models").glob("*.keras"))
-ONNX = ROOT / "models" / "compact-int8.onnx"
+ONNX = ROOT / "models" / "compact-votes-int8.onnx"
 
 
 @pytest.mark.slow

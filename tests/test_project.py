@@ -55,6 +55,7 @@ HOME = {
     "matplotlib": {"pipeline/reports", "search/grids"},
     "tensorflow": {"pipeline/data", "pipeline/networks", "pipeline/training"},
     "onnx": {"pipeline/exported"},
+    "cleanlab": {"pipeline/reports"},
     "onnxruntime": {"pipeline/exported", "pipeline/faces"},
     "optuna": {"search"},
     "ray": {"search/jobs"},

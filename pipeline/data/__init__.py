@@ -3,7 +3,8 @@
 SIDE = 48
 """Height and width of a face in pixels."""
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Class names by FER2013's label code 0-6. The published report uses another order."""
+"""FER2013's classes by their code 0-6, the default of a dataset without classes of its own. The
+published report uses another order."""
 SPLITS = ("train", "validation", "test")
 """Split names by their code in split.npy."""
 TRAIN, VALIDATION, TEST = range(3)

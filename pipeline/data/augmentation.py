@@ -30,7 +30,7 @@ def augment(
     side: int,
     rng: np.random.Generator,
 ) -> tuple[Images, Targets]:
-    """Augmented faces (n, side, side, 1) and targets (n, 7) of faces (n, 48, 48, 1) and theirs.
+    """Augmented faces (n, side, side, 1), and their targets (n, classes), of (n, 48, 48, 1).
 
     `mirrored` (n,) marks the faces to mirror; everything else is drawn from `rng` by `settings`.
     Pixels outside a face repeat its nearest edge pixel.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, SIDE, TRAIN, augmentation
+from pipeline.data import SIDE, TRAIN, augmentation, votes
 from pipeline.data.dataset import Dataset
 from pipeline.settings import Hyperparameters
 
@@ -15,14 +15,20 @@ WORKERS = 2
 
 
 class Batches(keras.utils.PyDataset):
-    """One split, as it is: images (b, 48, 48, 1) uint8 and one-hot labels (b, 7) float32."""
+    """One split, as it is: images (b, 48, 48, 1) uint8 and targets (b, classes) float32.
+
+    The targets are the shares of the votes; without votes they are one-hot labels.
+    """
 
     def __init__(self, dataset: Dataset, split: int, batch_size: int) -> None:
         # One worker: what more of them fetch ahead to build the network would come into the first
         # epoch (Keras 3.15).
         super().__init__(workers=1)
         self.images, labels = dataset.part(split)
-        self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
+        if dataset.votes is None:
+            self.targets = np.eye(len(dataset.classes), dtype=np.float32)[labels]
+        else:
+            self.targets = votes.shares(dataset.votes[dataset.split == split])
         self.batch_size = batch_size
         self.order = np.arange(len(self.images))
 
@@ -92,7 +98,7 @@ def for_fit(batches: Batches, *, any_size: bool = False) -> Any:
             lambda number: batches[int(number)], [number], (tensorflow.uint8, tensorflow.float32)
         )
         images.set_shape((None, *sides, 1))
-        targets.set_shape((None, len(CLASSES)))
+        targets.set_shape((None, batches.targets.shape[1]))
         return images, targets
 
     stream = tensorflow.data.Dataset.range(len(batches))

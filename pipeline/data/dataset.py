@@ -1,12 +1,13 @@
 """Datasets: faces, labels and splits, with a digest that identifies the content.
 
-On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`.
+On disk a dataset is a folder of three .npy files (images are memory-mapped) and `dataset.json`;
+a fourth, votes.npy, is there if several people have voted on each face.
 """
 
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.data import CLASSES, SIDE, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.data.classes import are_classes
 from pipeline.errors import InputError, reason
 
 SOURCE_SPLITS = {
@@ -31,30 +33,70 @@ Bytes = NDArray[np.uint8]
 class Faces:
     """Faces of a source, all arrays uint8.
 
-    images: (N, 48, 48) grey levels. labels: (N,) class codes 0-6. split: (N,) the source's own
-    split codes (Training, PublicTest and PrivateTest are train, validation and test) or UNASSIGNED.
+    images: (N, 48, 48) grey levels. labels: (N,) class codes, places in `classes`. split: (N,) the
+    source's own split codes (Training, PublicTest and PrivateTest are train, validation and test)
+    or UNASSIGNED. votes: (N, classes) numbers of people who chose a class, all 0 for a face without
+    enough of them.
     """
 
     images: Bytes
     labels: Bytes
     split: Bytes
+    classes: tuple[str, ...] = CLASSES
+    about: dict[str, Any] = field(default_factory=dict)
+    """What dataset.json says beside the usual."""
+    votes: Bytes | None = None
+
+    def of_classes(self, classes: tuple[str, ...]) -> "Faces":
+        """The faces of `classes`, with their codes by these."""
+        absent = len(classes)
+        codes = [classes.index(name) if name in classes else absent for name in self.classes]
+        coded = replace(self, labels=np.array(codes, np.uint8)[self.labels], classes=classes)
+        return coded if absent not in codes else coded.take(coded.labels < absent)
+
+    def take(self, rows: NDArray[Any]) -> "Faces":
+        """The faces of a mask (N,) or of indices."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            split=self.split[rows],
+            votes=None if self.votes is None else self.votes[rows],
+        )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Faces with a split: images (N, 48, 48), labels (N,) and split (N,), all uint8.
+    """Faces with a split: images (N, 48, 48), labels (N,), split (N,), votes (N, classes), all
+    uint8.
 
-    `about` is the content of dataset.json: source, policy, seed, counts, copies and digest.
+    `about` is the content of dataset.json: source, policy, seed, classes, counts, copies, digest.
     """
 
     images: Bytes
     labels: Bytes
     split: Bytes
     about: dict[str, Any]
+    votes: Bytes | None = None
 
     @property
     def digest(self) -> str:
         return self.about["digest"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by their code in `labels`."""
+        return tuple(self.about.get("classes", CLASSES))
+
+    def take(self, rows: NDArray[Any]) -> "Dataset":
+        """The faces of a mask (N,) or of indices."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            split=self.split[rows],
+            votes=None if self.votes is None else self.votes[rows],
+        )
 
     def part(self, split: int) -> tuple[Bytes, Bytes]:
         """Images (n, 48, 48, 1) and labels (n,) of one split, in the dataset's order."""
@@ -91,12 +133,15 @@ def count_copies(images: Bytes, labels: Bytes, split: Bytes) -> dict[str, int]:
     }
 
 
-def digest(*arrays: Bytes) -> str:
+def digest(*arrays: Bytes, classes: tuple[str, ...] = CLASSES) -> str:
     """First 16 hexadecimal digits of the SHA-256 over the arrays' bytes.
 
-    `check` fixes their types and shapes, so that the same bytes are the same content.
+    `check` fixes their types and shapes, so that the same bytes are the same content. Class names
+    other than FER2013's are a part of it.
     """
     sha = hashlib.sha256()
+    if classes != CLASSES:
+        sha.update(json.dumps(classes).encode())
     for array in arrays:
         if array.dtype != np.uint8:
             raise ValueError(f"an array of {array.dtype}; expected uint8")
@@ -104,34 +149,50 @@ def digest(*arrays: Bytes) -> str:
     return sha.hexdigest()[:16]
 
 
-def check(images: Any, labels: Any, split: Any, name: str, splits: Collection[int]) -> None:
-    """Raise InputError, naming `name`, unless the arrays are those of faces.
+def check(
+    images: Any,
+    labels: Any,
+    split: Any,
+    name: str,
+    splits: Collection[int],
+    classes: Any = CLASSES,
+    votes: Any = None,
+) -> None:
+    """Raise InputError, naming `name`, unless the arrays and class names are those of faces.
 
-    They are uint8, (N, 48, 48), (N,) and (N,), with class codes 0-6 and split codes of `splits`.
+    They are uint8, (N, 48, 48), (N,) and (N,), with codes of `classes` and split codes of `splits`;
+    votes are (N, classes).
     """
+    if not are_classes(classes):
+        raise InputError(f"{name}: expected a tuple of two or more class names, not {classes!r}")
     count = len(labels) if np.ndim(labels) else 0
-    for what, array, shape in (
+    arrays = [
         ("images", images, (count, SIDE, SIDE)),
         ("labels", labels, (count,)),
         ("split", split, (count,)),
-    ):
+    ]
+    if votes is not None:
+        arrays.append(("votes", votes, (count, len(classes))))
+    for what, array, shape in arrays:
         kind, found = getattr(array, "dtype", type(array).__name__), np.shape(array)
         if kind != np.uint8 or found != shape:
             raise InputError(f"{name}: {what} is {kind} {found}, expected uint8 {shape}")
     if not count:
         raise InputError(f"{name}: no face; at least one is needed")
-    if labels.max() >= len(CLASSES):
-        raise InputError(f"{name}: a label is {labels.max()}, expected 0 to {len(CLASSES) - 1}")
+    if labels.max() >= len(classes):
+        raise InputError(f"{name}: a label is {labels.max()}, expected 0 to {len(classes) - 1}")
     if not np.isin(split, list(splits)).all():
         raise InputError(f"{name}: a split code is {split.max()}, expected one of {[*splits]}")
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write the four files of a dataset into `folder`, which must not exist yet."""
+    """Write the files of a dataset into `folder`, which must not exist yet."""
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", dataset.images)
     np.save(folder / "labels.npy", dataset.labels)
     np.save(folder / "split.npy", dataset.split)
+    if dataset.votes is not None:
+        np.save(folder / "votes.npy", dataset.votes)
     (folder / "dataset.json").write_text(json.dumps(dataset.about, indent=2) + "\n")
 
 
@@ -144,23 +205,24 @@ def load(folder: Path) -> Dataset:
     try:
         about = json.loads((folder / "dataset.json").read_text())
         # Mapped memory: a header that declares more than the file holds reserves none.
-        arrays = [
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "split")
-        ]
+        names = ["images", "labels", "split", *(["votes"] if "votes" in about else [])]
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
     # NumPy and json raise a dozen types for a damaged file.
     except Exception as error:
         problem = f"{folder} is no dataset: {reason(error)}; make one with ingest"
         raise InputError(problem) from error
-    images, labels, split = arrays[0], np.array(arrays[1]), np.array(arrays[2])
-    check(images, labels, split, str(folder), range(len(SPLITS)))
-    if not isinstance(about, dict) or about.get("digest") != digest(images, labels, split):
+    images, labels, split, *votes = (arrays[0], *map(np.array, arrays[1:]))
+    classes = about.get("classes", CLASSES) if isinstance(about, dict) else CLASSES
+    check(images, labels, split, str(folder), range(len(SPLITS)), classes, *votes)
+    content = digest(images, labels, split, *votes, classes=tuple(classes))
+    if not isinstance(about, dict) or about.get("digest") != content:
         raise InputError(f"{folder}: the arrays differ from dataset.json's digest; ingest again")
-    if not _describes(about, split):
+    if not _describes(about, split, len(classes)):
         raise InputError(f"{folder}: dataset.json does not describe the arrays; ingest again")
-    return Dataset(images, labels, split, about)
+    return Dataset(images, labels, split, about, *votes)
 
 
-def _describes(about: dict[str, Any], split: Bytes) -> bool:
+def _describes(about: dict[str, Any], split: Bytes, classes: int) -> bool:
     """Whether dataset.json has all that is read from it, and the sizes of the splits."""
     kinds = {"source": str, "source_counts": dict, "copies": dict, "counts": dict}
     if not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
@@ -170,16 +232,18 @@ def _describes(about: dict[str, Any], split: Bytes) -> bool:
     return (
         [*counts] == list(SPLITS)
         and all(type(n) is int for n in numbers)
-        and all(len(count) == len(CLASSES) for count in counts.values())
+        and all(len(count) == classes for count in counts.values())
         and [sum(count) for count in counts.values()]
         == np.bincount(split, minlength=len(SPLITS)).tolist()
     )
 
 
-def count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[str, list[int]]:
+def count_classes(
+    labels: Bytes, split: Bytes, names: dict[int, str], classes: int = len(CLASSES)
+) -> dict[str, list[int]]:
     """Number of faces by class, for each split in `names`."""
     return {
-        name: np.bincount(labels[split == code], minlength=len(CLASSES)).tolist()
+        name: np.bincount(labels[split == code], minlength=classes).tolist()
         for code, name in names.items()
     }
 
@@ -187,8 +251,12 @@ def count_classes(labels: Bytes, split: Bytes, names: dict[int, str]) -> dict[st
 def load_without_test(folder: Path) -> Dataset:
     """The dataset in `folder` without its test split, for training and model selection."""
     full = load(folder)
-    rows = full.split != TEST
-    return Dataset(full.images[rows], full.labels[rows], full.split[rows], full.about)
+    return full.take(full.split != TEST)
+
+
+def rows(folder: Path, split: int) -> NDArray[np.intp]:
+    """Places, in the stored arrays, of the faces of one split of a dataset that `load` accepts."""
+    return np.flatnonzero(np.load(folder / "split.npy") == split)
 
 
 def require_test(dataset: Dataset, address: str) -> None:
@@ -201,7 +269,7 @@ def table(dataset: Dataset) -> pd.DataFrame:
     """Number of faces by class and split: the source's non-empty splits, then the dataset's."""
     source, splits = dataset.about["source_counts"], dataset.about["counts"]
     columns = {f"source {name}": counts for name, counts in source.items() if sum(counts)} | splits
-    counts = pd.DataFrame(columns, index=pd.Index(CLASSES, name="class"))
+    counts = pd.DataFrame(columns, index=pd.Index(dataset.classes, name="class"))
     counts.loc["all"] = counts.sum()
     return counts
 

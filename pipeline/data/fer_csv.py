@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.compiled import compiled
 from pipeline.data import CLASSES, SIDE, TEST, TRAIN, UNASSIGNED, VALIDATION
 from pipeline.data.archives import unpacked
+from pipeline.data.classes import Names, in_order
 from pipeline.data.dataset import Faces
 from pipeline.errors import InputError
 
@@ -26,6 +27,8 @@ SHORTEST_ROW = 2 * PIXELS  # a digit and a blank for every pixel
 LONGEST_ROW = 1 << 20
 """Bytes of the longest row, and of blank lines in a row."""
 LONGEST_HEADER = 1 << 16
+MOST_CODES = 10
+"""Class codes are a digit."""
 EMOTION, PIXEL, USAGE, OTHER = range(4)
 COLUMNS = {"emotion": EMOTION, "pixels": PIXEL, "usage": USAGE}
 SEPARATORS = ",;\t"
@@ -37,26 +40,38 @@ GOOD, BAD_EMOTION, BAD_USAGE, BAD_PIXEL, BAD_PIXEL_COUNT, BAD_COLUMN_COUNT, BAD_
 Block = NDArray[np.uint8]
 
 
-def read_csv(path: Path) -> Faces:
+def read_csv(path: Path, names: Names | None = None) -> Faces:
     """All faces of a .csv file, also of one packed by gzip, bzip2 or xz.
+
+    `names` may have classes of the codes 7, 8 and 9, which FER2013 does not have.
 
     Raises InputError, naming the file and the row (the first after the header is row 1), for
     a header without emotion or pixels, a value that is not a grey level 0-255, a row of another
     length than 2,304, an unknown class or Usage, a damaged file, or a file without faces.
     """
     with unpacked(path) as file:
-        return read_stream(file, path)
+        return read_stream(file, path, names or Names())
 
 
-def read_stream(file: BinaryIO, path: Path) -> Faces:
+def read_stream(file: BinaryIO, path: Path, names: Names) -> Faces:
     """All faces of a CSV that is open for reading; errors name it as `path`."""
-    parts = list(_parse(file, path))
+    classes = _classes(names)
+    parts = list(_parse(file, path, len(classes)))
     if not any(len(labels) for _, labels, _ in parts):
         raise InputError(f"{path}: no row after the header; at least one face is needed")
-    return Faces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    images, labels, split = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Faces(images, labels, split, tuple(classes)).of_classes(in_order(classes))
 
 
-def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:
+def _classes(names: Names) -> list[str]:
+    """Classes by their code: FER2013's, and those that `names` has of the codes from 7."""
+    found = [*CLASSES]
+    while len(found) < MOST_CODES and (name := names.of(str(len(found)))):
+        found.append(name)
+    return found
+
+
+def _parse(file: BinaryIO, path: Path, codes: int) -> Iterator[tuple[Block, Block, Block]]:
     """Yield images, labels and split codes of each block of complete rows."""
     header = file.readline(LONGEST_HEADER)
     old_mac = b"\n" not in header and b"\r" in header
@@ -73,7 +88,7 @@ def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:
         end = chunk.rfind(b"\n") + 1
         block, rest = (rest + chunk[:end], chunk[end:]) if end else (b"", rest + chunk)
         if block:
-            yield (part := _parse_block(block, separator, columns, rows_before, path))
+            yield (part := _parse_block(block, separator, columns, rows_before, path, codes))
             rows_before += len(part[1])
             blank = 0 if len(part[1]) else blank + len(block)
         if max(len(rest), blank) > LONGEST_ROW:
@@ -82,7 +97,7 @@ def _parse(file: BinaryIO, path: Path) -> Iterator[tuple[Block, Block, Block]]:
                 f"emotion and {PIXELS:,} pixels"
             )
     if rest.strip():
-        yield _parse_block(rest + b"\n", separator, columns, rows_before, path)
+        yield _parse_block(rest + b"\n", separator, columns, rows_before, path, codes)
 
 
 def _columns(header: bytes, path: Path) -> tuple[int, NDArray[np.int64]]:
@@ -120,7 +135,12 @@ def _columns(header: bytes, path: Path) -> tuple[int, NDArray[np.int64]]:
 
 
 def _parse_block(
-    block: bytes, separator: int, columns: NDArray[np.int64], rows_before: int, path: Path
+    block: bytes,
+    separator: int,
+    columns: NDArray[np.int64],
+    rows_before: int,
+    path: Path,
+    codes: int,
 ) -> tuple[Block, Block, Block]:
     # Upper bound of the rows: blank lines are skipped, and a row has at least SHORTEST_ROW bytes.
     room = min(len(block) // SHORTEST_ROW, block.count(b"\n")) + 1
@@ -128,18 +148,17 @@ def _parse_block(
     labels = np.empty(room, np.uint8)
     split = np.full(room, UNASSIGNED, np.uint8)
     text = np.frombuffer(block, np.uint8)
-    rows, problem, value = _scan(text, separator, columns, images, labels, split)
+    rows, problem, value = _scan(text, separator, columns, images, labels, split, codes)
     if problem != GOOD:
-        raise InputError(
-            f"{path} row {rows_before + rows + 1:,}: {_explain(problem, value, len(columns))}"
-        )
+        why = _explain(problem, value, len(columns), codes)
+        raise InputError(f"{path} row {rows_before + rows + 1:,}: {why}")
     images = images[:rows] if rows > room // 2 else images[:rows].copy()  # frees the room
     return images.reshape(-1, SIDE, SIDE), labels[:rows], split[:rows]
 
 
-def _explain(problem: int, value: int, columns: int) -> str:
+def _explain(problem: int, value: int, columns: int, codes: int) -> str:
     return {
-        BAD_EMOTION: f"emotion is not a class code 0-{len(CLASSES) - 1}",
+        BAD_EMOTION: f"emotion is not a class code 0-{codes - 1} (names=7:contempt adds one)",
         BAD_USAGE: "unknown Usage, expected Training, PublicTest or PrivateTest",
         BAD_PIXEL: f"pixel {value:,} is not a whole number from 0 to 255",
         BAD_PIXEL_COUNT: f"{value:,} pixels, expected {PIXELS:,}",
@@ -149,7 +168,7 @@ def _explain(problem: int, value: int, columns: int) -> str:
 
 
 @compiled()
-def _scan(text, separator, columns, images, labels, split):  # type: ignore[no-untyped-def]  # noqa: C901
+def _scan(text, separator, columns, images, labels, split, codes):  # type: ignore[no-untyped-def]  # noqa: C901
     """Parse the rows of `text`, which ends with a newline, into the arrays.
 
     Returns the number of valid rows, the result code of the row after them, and the number that
@@ -173,7 +192,7 @@ def _scan(text, separator, columns, images, labels, split):  # type: ignore[no-u
                 if problem != GOOD:
                     return row, problem, value
             elif kind != OTHER:
-                code = _code(kind, text[start:end])
+                code = _code(kind, text[start:end], codes)
                 if code < 0:
                     return row, BAD_EMOTION if kind == EMOTION else BAD_USAGE, 0
                 if row == len(labels):
@@ -250,14 +269,14 @@ def _scan_pixels(text, face):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _code(kind, text):  # type: ignore[no-untyped-def]
+def _code(kind, text, codes):  # type: ignore[no-untyped-def]
     """Class code or split code of a field; -1 if it is invalid."""
     while len(text) and text[0] == BLANK:
         text = text[1:]
     while len(text) and text[-1] == BLANK:
         text = text[:-1]
     if kind == EMOTION:
-        return text[0] - 48 if len(text) == 1 and 48 <= text[0] < 55 else -1
+        return text[0] - 48 if len(text) == 1 and 48 <= text[0] < 48 + codes else -1
     if _same(text, b"Training"):
         return TRAIN
     if _same(text, b"PublicTest"):

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from pipeline.data import CLASSES, SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
+from pipeline.data import SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION
 from pipeline.data.dataset import (
     SOURCE_SPLITS,
     Bytes,
@@ -15,6 +15,7 @@ from pipeline.data.dataset import (
     count_classes,
     count_copies,
     digest,
+    face_ids,
 )
 from pipeline.errors import InputError
 from pipeline.percent import percent
@@ -29,28 +30,35 @@ def assemble(
     split. Raises InputError if the source lacks a split that the policy needs, or if a class is
     absent from train.
     """
+    count = len(faces.classes)
+    if count < 2:
+        only = f"only faces of {faces.classes[0]}" if count else "no class is left"
+        raise InputError(f"{source}: {only}; expected two classes or more")
     split = (
         split_at_random(len(faces.labels), seed, validation)
         if policy == "report"
         else split_officially(faces, source, seed, validation, final=policy == "final")
     )
-    counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)))
-    if absent := [name for name, n in zip(CLASSES, counts["train"], strict=True) if n == 0]:
+    counts = count_classes(faces.labels, split, dict(enumerate(SPLITS)), count)
+    if absent := [name for name, n in zip(faces.classes, counts["train"], strict=True) if n == 0]:
         raise InputError(
-            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one"
+            f"{source}: no face of {', '.join(absent)} in train; every class needs at least one, "
+            f"or leave it out with drop={','.join(absent)}"
         )
+    votes = [] if faces.votes is None else [faces.votes]
     about = {
         "source": source,
         "policy": policy,
         "validation": validation,
         "seed": seed,
-        "classes": list(CLASSES),
-        "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS),
+        "classes": list(faces.classes),
+        "source_counts": count_classes(faces.labels, faces.split, SOURCE_SPLITS, count),
         "counts": counts,
         "copies": count_copies(faces.images, faces.labels, split),
-        "digest": digest(faces.images, faces.labels, split),
+        **faces.about,
+        "digest": digest(faces.images, faces.labels, split, *votes, classes=faces.classes),
     }
-    return Dataset(faces.images, faces.labels, split, about)
+    return Dataset(faces.images, faces.labels, split, about, *votes)
 
 
 def split_at_random(count: int, seed: int, validation: float = 0.1) -> Bytes:
@@ -89,15 +97,16 @@ def split_officially(
     train = np.flatnonzero(split == TRAIN)
     if not len(train):
         raise InputError(f"{source}: has no training face of its own; use split=report")
-    split[_stratified_share(train, faces.labels[train], validation, seed, source)] = VALIDATION
+    split[_stratified_share(train, faces, validation, seed, source)] = VALIDATION
     return split
 
 
 def _stratified_share(
-    rows: NDArray[np.intp], labels: Bytes, share: float, seed: int, source: str
+    rows: NDArray[np.intp], faces: Faces, share: float, seed: int, source: str
 ) -> Any:
-    counts = np.bincount(labels, minlength=len(CLASSES))
-    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+    labels = faces.labels[rows]
+    counts = np.bincount(labels, minlength=len(faces.classes))
+    if few := [name for name, n in zip(faces.classes, counts, strict=True) if n == 1]:
         raise InputError(f"{source}: a single training face of {few[0]} can't be split in two")
     if share * len(rows) < np.count_nonzero(counts):
         raise InputError(
@@ -105,6 +114,22 @@ def _stratified_share(
             "out"
         )
     return train_test_split(rows, test_size=share, random_state=seed, stratify=labels)[1]
+
+
+def folds(dataset: Dataset, count: int, seed: int) -> list[NDArray[np.intp]]:
+    """The train faces in `count` parts, stratified by class; copies of a face are in one part.
+
+    Raises InputError if a class has fewer training faces than parts.
+    """
+    train = np.flatnonzero(dataset.split == TRAIN)
+    labels = dataset.labels[train]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    if counts.min() < count:
+        few = dataset.classes[int(counts.argmin())]
+        raise InputError(f"folds={count}: {few} has only {counts.min()} training faces")
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    ids = face_ids(dataset.images[train])
+    return [train[part] for _, part in splitter.split(train, labels, ids)]
 
 
 def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
@@ -116,8 +141,8 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
     train = np.flatnonzero(dataset.split == TRAIN)
     if count in (0, len(train)):
         return dataset
-    counts = np.bincount(dataset.labels[train], minlength=len(CLASSES))
-    if few := [name for name, n in zip(CLASSES, counts, strict=True) if n == 1]:
+    counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+    if few := [name for name, n in zip(dataset.classes, counts, strict=True) if n == 1]:
         raise InputError(
             f"max_train_faces={count}: expected 0 (all), since {few[0]} has a single training face"
         )
@@ -129,5 +154,4 @@ def subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
     chosen = train_test_split(
         train, train_size=count, random_state=seed, stratify=dataset.labels[train]
     )[0]
-    rows = np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != TRAIN)]))
-    return Dataset(dataset.images[rows], dataset.labels[rows], dataset.split[rows], dataset.about)
+    return dataset.take(np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != TRAIN)])))

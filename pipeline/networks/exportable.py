@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipeline.data import CLASSES, SIDE
+from pipeline.data import SIDE
 from pipeline.errors import InputError, reason
 from pipeline.networks import temperature, tta
 from pipeline.quiet import held_back_stderr
@@ -62,7 +62,7 @@ def _with_views(network: keras.Model, wanted: str) -> keras.Model:
     faces = keras.Input((SIDE, SIDE, 1))
     views = tta.views(faces, wanted, rotated)
     answers = network(ops.concatenate(views))
-    each = ops.reshape(answers, (len(views), -1, len(CLASSES)))
+    each = ops.reshape(answers, (len(views), -1, network.output_shape[-1]))
     return keras.Model(faces, ops.mean(each, axis=0), name=f"{network.name}_{wanted}")
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.data import CLASSES, SIDE
 from pipeline.data.archives import FREE_BYTES, PACKED_AT_MOST
 from pipeline.errors import InputError, reason
+from pipeline.networks import learnt
 
 PREDICT_BATCH = 256
 PREDICT_NUMBERS = 1 << 28
@@ -43,10 +44,11 @@ def load(file: Path) -> keras.Model:
     # Keras, zipfile and h5py raise a dozen types for a file that is damaged or no model.
     except Exception as error:
         raise InputError(f"{file}: no Keras model ({reason(error, 150)})") from error
-    if inputs[1:] != (SIDE, SIDE, 1) or outputs[1:] != (len(CLASSES),):
+    count = len(learnt.classes(file))
+    if inputs[1:] != (SIDE, SIDE, 1) or outputs[1:] != (count,):
         raise InputError(
             f"{file}: takes {inputs} and returns {outputs}; "
-            f"expected (N, {SIDE}, {SIDE}, 1) and (N, {len(CLASSES)})"
+            f"expected (N, {SIDE}, {SIDE}, 1) and (N, {count})"
         )
     if _largest_output(model) > LARGEST_OUTPUT:
         raise InputError(f"{file}: a layer returns {_largest_output(model):,} numbers for a face")
@@ -104,23 +106,49 @@ def _largest_output(model: keras.Model) -> int:
     return max(sizes, default=1)
 
 
-def copy_weights(model: keras.Model, initial: keras.Model, address: str) -> None:
+def copy_weights(
+    model: keras.Model,
+    initial: keras.Model,
+    address: str,
+    classes: Sequence[str] = CLASSES,
+    initial_classes: Sequence[str] = CLASSES,
+) -> None:
     """Copy the weights of `initial`, a saved network with or without TTA, to `model`, from `build`.
 
-    Raises InputError, naming `address`, if the architectures differ.
+    Where their classes differ, the last layer's weights are copied by class, and those of a class
+    that `initial` does not have stay as they are. Raises InputError, naming `address`, if the
+    architectures differ.
     """
     inner = [layer for layer in initial.layers if isinstance(layer, keras.Model)]
-    weights = (inner[0] if inner else initial).weights
-    if [weight.shape for weight in weights] != [weight.shape for weight in model.weights]:
+    values = get_state((inner[0] if inner else initial).weights)
+    if classes != initial_classes:
+        values = _for_classes(values, model, classes, initial_classes)
+    if [value.shape for value in values] != [weight.shape for weight in model.weights]:
         raise InputError(
             f"init_from={address}: another network than {model.name} of this width and kernel; "
             "give network=, width= and kernel= as they were in its training"
         )
-    set_state(model.weights, get_state(weights))
+    set_state(model.weights, values)
+
+
+def _for_classes(
+    values: list[NDArray[Any]], model: keras.Model, new: Sequence[str], old: Sequence[str]
+) -> list[NDArray[Any]]:
+    """`values` of a network for the classes `old`, with the last layer's for the classes `new`."""
+    last = [weight.path for weight in model.layers[-1].weights]
+    common = [name for name in new if name in old]
+    to, source = [new.index(name) for name in common], [old.index(name) for name in common]
+    changed = list(values)
+    for k, (weight, value) in enumerate(zip(model.weights, values, strict=False)):
+        if weight.path in last and value.shape[-1:] == (len(old),):
+            changed[k] = np.array(weight)
+            if changed[k].shape == (*value.shape[:-1], len(new)):
+                changed[k][..., to] = value[..., source]
+    return changed if last else []
 
 
 def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (N, 7) of `images` (N, 48, 48, 1)."""
+    """Probabilities (N, classes) of `images` (N, 48, 48, 1)."""
     batch_size = min(PREDICT_BATCH, max(1, PREDICT_NUMBERS // _largest_output(model)))
     return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), np.float32)
 

@@ -1,19 +1,26 @@
-"""What a .keras file of this project says about itself: its model card and its training images.
+"""What a .keras file of this project says about itself: classes, model card, training images.
 
 A .keras file is a zip archive, and Keras ignores members that it does not know.
 """
 
 import hashlib
 import io
+import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data import CLASSES
+from pipeline.data.classes import are_classes
+from pipeline.errors import InputError, reason
+
 CARD = "emotion-search/model_card.md"
 FACES = "emotion-search/learnt_faces.npz"
+CLASS_NAMES = "emotion-search/classes.json"
 BYTES_EACH = 8
 """Of the hash of an image: among a million images a chance collision has a probability of 3e-8."""
 
@@ -54,13 +61,31 @@ def hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, np.dtype("<u8")).astype(np.uint64)
 
 
-def add(file: Path, card: str, learnt: Learnt) -> None:
-    """Put the model card and the training images' hashes into a .keras file."""
+def add(file: Path, card: str, learnt: Learnt, classes: Sequence[str]) -> None:
+    """Put the model card, the training images' hashes and the class names into a .keras file."""
     arrays = io.BytesIO()
     np.savez(arrays, allow_pickle=False, hashes=learnt.hashes, complete=np.array(learnt.complete))
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(CARD, card)
         archive.writestr(FACES, arrays.getvalue())
+        archive.writestr(CLASS_NAMES, json.dumps(list(classes)))
+
+
+def classes(file: Path) -> tuple[str, ...]:
+    """Names of the classes whose probabilities a .keras file returns; FER2013's if it has none.
+
+    Raises InputError if it has some that are damaged.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = json.loads(archive.read(CLASS_NAMES))
+    except KeyError:  # of another program, or of an earlier version
+        return CLASSES
+    except Exception as error:  # zipfile raises a dozen types
+        raise InputError(f"{file}: its class names can't be read ({reason(error)})") from error
+    if not are_classes(names):
+        raise InputError(f"{file}: its class names are damaged; train the network again")
+    return tuple(names)
 
 
 def read(file: Path) -> Learnt | None:

@@ -5,24 +5,24 @@ from typing import Any
 import keras
 from keras import layers
 
-from pipeline.data import CLASSES
 from pipeline.networks.layers import Normalise, scaled
 from pipeline.settings import Hyperparameters
 
 
-def compact(settings: Hyperparameters, normalise: Normalise) -> keras.Model:
+def compact(settings: Hyperparameters, normalise: Normalise, classes: int) -> keras.Model:
     """Network for a laptop: 0.80M parameters, 63 million multiply-adds a face."""
-    return _residual(settings, normalise, stem=32, stages=((64, 0), (128, 1), (192, 1)))
+    return _residual(settings, normalise, classes, stem=32, stages=((64, 0), (128, 1), (192, 1)))
 
 
-def strong(settings: Hyperparameters, normalise: Normalise) -> keras.Model:
+def strong(settings: Hyperparameters, normalise: Normalise, classes: int) -> keras.Model:
     """Network for a GPU or a long training: 2.11M parameters, 197 million multiply-adds a face."""
-    return _residual(settings, normalise, stem=48, stages=((96, 1), (192, 1), (320, 1)))
+    return _residual(settings, normalise, classes, stem=48, stages=((96, 1), (192, 1), (320, 1)))
 
 
 def _residual(
     settings: Hyperparameters,
     normalise: Normalise,
+    classes: int,
     *,
     stem: int,
     stages: tuple[tuple[int, int], ...],
@@ -57,5 +57,5 @@ def _residual(
         for _ in range(blocks):
             x = layers.Add()([x, convolve(x, channels)])
     x = layers.Dropout(settings.dropout)(layers.GlobalAveragePooling2D()(x))
-    scores = layers.Dense(len(CLASSES), activation="softmax", dtype="float32")(x)
+    scores = layers.Dense(classes, activation="softmax", dtype="float32")(x)
     return keras.Model(faces, scores, name=settings.network)

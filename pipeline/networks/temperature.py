@@ -12,7 +12,7 @@ LEAST = 1e-7
 def with_temperature(model: keras.Model, temperature: float) -> keras.Model:
     """`model` with its logits, the logarithms of its probabilities, divided by `temperature`.
 
-    Above 1 the probabilities come nearer to 1/7, below 1 they move away; the order stays.
+    Above 1 the probabilities come nearer to each other, below 1 they move away; the order stays.
     """
     faces = keras.Input(model.input_shape[1:])
     logits = ops.log(ops.maximum(model(faces), LEAST)) / temperature

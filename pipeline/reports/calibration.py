@@ -14,7 +14,7 @@ LEAST = 1e-7
 
 @dataclass(frozen=True)
 class Reliability:
-    """Faces by confidence, the highest of the seven probabilities, in bins (BINS,).
+    """Faces by confidence, the highest of the probabilities, in bins (BINS,).
 
     `confidence` and `accuracy` are means, nan in an empty bin. `error` is the expected calibration
     error: the mean distance of the two, weighted by the number of faces.
@@ -28,7 +28,7 @@ class Reliability:
 
 
 def reliability(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Reliability:
-    """Reliability of probabilities (N, 7) against labels (N,)."""
+    """Reliability of probabilities (N, classes) against labels (N,)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -41,13 +41,13 @@ def reliability(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -
 
 
 def log_loss(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> float:
-    """Mean negative logarithm of the true class's probability (N, 7), natural."""
+    """Mean negative logarithm of the true class's probability (N, classes), natural."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(true, LEAST)).mean())
 
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Probabilities (N, 7) whose logarithms are divided by `temperature`, and scaled to sum 1."""
+    """Probabilities (N, classes), their logarithms divided by `temperature`, scaled to sum 1."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), LEAST)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)

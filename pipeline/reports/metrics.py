@@ -14,17 +14,16 @@ from pipeline.data import CLASSES
 from pipeline.percent import interval, percent
 from pipeline.reports import calibration
 
-CODES = range(len(CLASSES))
-
 
 @dataclass(frozen=True)
 class Metrics:
-    """Classification metrics of probabilities (N, 7) against labels (N,).
+    """Classification metrics of probabilities (N, classes) against labels (N,).
 
-    `low` and `high` are the accuracy's 95 % interval. `confusion` (7, 7) counts faces by true class
-    (row) and predicted class (column). `by_class` is scikit-learn's classification report:
-    precision, recall, f1-score and support by class name, and their averages; a class that is never
-    predicted, or absent, counts as 0.
+    `low` and `high` are the accuracy's 95 % interval. `confusion` (classes, classes) counts faces
+    by true class (row) and predicted class (column). `by_class` is scikit-learn's classification
+    report: precision, recall, f1-score and support by class name, and their averages; a class that
+    is never predicted, or absent, counts as 0. `against` says what the labels are where a dataset
+    has others too.
     """
 
     labels: NDArray[np.uint8]
@@ -34,25 +33,36 @@ class Metrics:
     high: float
     confusion: NDArray[np.int64]
     by_class: dict[str, Any]
+    classes: tuple[str, ...] = CLASSES
+    against: str = ""
 
     @property
     def predictions(self) -> NDArray[np.intp]:
         return self.probabilities.argmax(axis=1)
 
 
-def compute(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Metrics:
-    """Metrics of probabilities (N, 7) against labels (N,). Raises ValueError if N is 0."""
+def compute(
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    classes: tuple[str, ...] = CLASSES,
+    against: str = "",
+) -> Metrics:
+    """Metrics of probabilities (N, classes) and labels (N,). Raises ValueError if N is 0."""
     if len(labels) == 0:
         raise ValueError("no faces to evaluate")
     predictions = probabilities.argmax(axis=1)
     correct = int(np.count_nonzero(predictions == labels))
     low, high = accuracy_interval(correct, len(labels))
-    by_class = classification_report(labels, predictions, **_REPORT_OPTIONS, output_dict=True)
-    confusion = confusion_matrix(labels, predictions, labels=CODES)
-    return Metrics(labels, probabilities, correct / len(labels), low, high, confusion, by_class)
+    by_class = classification_report(labels, predictions, **_options(classes), output_dict=True)
+    confusion = confusion_matrix(labels, predictions, labels=range(len(classes)))
+    accuracy = correct / len(labels)
+    return Metrics(
+        labels, probabilities, accuracy, low, high, confusion, by_class, classes, against
+    )
 
 
-_REPORT_OPTIONS: dict[str, Any] = {"labels": CODES, "target_names": CLASSES, "zero_division": 0}
+def _options(classes: Sequence[str]) -> dict[str, Any]:
+    return {"labels": range(len(classes)), "target_names": classes, "zero_division": 0}
 
 
 def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
@@ -61,34 +71,40 @@ def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
     return float(wilson.low), float(wilson.high)
 
 
-def classification_text(evaluation: Metrics) -> str:
-    """scikit-learn's classification report, with the accuracy's interval below it."""
-    table = classification_report(
-        evaluation.labels, evaluation.predictions, **_REPORT_OPTIONS, digits=3
-    )
-    return f"{table}\naccuracy {accuracy_text(evaluation)}\n"
+def classification_text(evaluation: Metrics, more: str = "") -> str:
+    """scikit-learn's classification report; below it the accuracy's interval, and `more`."""
+    options = _options(evaluation.classes)
+    table = classification_report(evaluation.labels, evaluation.predictions, **options, digits=3)
+    return "\n".join(filter(None, [f"{table}\naccuracy {accuracy_text(evaluation)}", more])) + "\n"
 
 
 def accuracy_text(evaluation: Metrics) -> str:
+    """The accuracy with its interval, the number of faces and what it is against."""
     return (
         f"{percent(evaluation.accuracy)} ({interval(evaluation.low, evaluation.high)}, "
-        f"{len(evaluation.labels):,} faces)"
+        f"{len(evaluation.labels):,} faces){against(evaluation)}"
     )
+
+
+def against(evaluation: Metrics) -> str:
+    """ ", against the votes' majority"; empty where there is one kind of label only."""
+    return f", against {evaluation.against}" if evaluation.against else ""
 
 
 def confusion_csv(evaluation: Metrics) -> str:
     """Confusion matrix as CSV: true classes in rows, predicted classes in columns."""
-    true, predicted = pd.Index(CLASSES, name="true"), pd.Index(CLASSES)
+    names = evaluation.classes
+    true, predicted = pd.Index(names, name="true"), pd.Index(names)
     return pd.DataFrame(evaluation.confusion, index=true, columns=predicted).to_csv()
 
 
 def predictions_csv(evaluation: Metrics, unseen: NDArray[np.bool_]) -> str:
-    """CSV with a row a face, in the dataset's order: label, prediction and seven probabilities.
+    """CSV with a row a face, in the dataset's order: label, prediction and probabilities.
 
     `unseen` (N,) marks the faces that have no copy among the network's training faces.
     """
-    names = np.array(CLASSES)
-    table = pd.DataFrame(evaluation.probabilities, columns=[f"p_{name}" for name in CLASSES])
+    names = np.array(evaluation.classes)
+    table = pd.DataFrame(evaluation.probabilities, columns=[f"p_{name}" for name in names])
     table.insert(0, "label", names[evaluation.labels])
     table.insert(1, "predicted", names[evaluation.predictions])
     table.insert(2, "unseen", unseen)
@@ -106,7 +122,7 @@ def metrics(evaluation: Metrics, split: str) -> dict[str, float]:
         f"{split}/weighted_f1": by_class["weighted avg"]["f1-score"],
         **calibration_metrics(evaluation, split),
     }
-    for name in CLASSES:
+    for name in evaluation.classes:
         numbers[f"{split}_by_class/precision_{name}"] = by_class[name]["precision"]
         numbers[f"{split}_by_class/recall_{name}"] = by_class[name]["recall"]
         numbers[f"{split}_by_class/f1_{name}"] = by_class[name]["f1-score"]
@@ -150,12 +166,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def of(
+    evaluation: Metrics, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> Metrics:
+    """Metrics of other labels or probabilities of the same kind."""
+    return compute(labels, probabilities, evaluation.classes, evaluation.against)
+
+
 def subset(evaluation: Metrics, rows: ArrayLike) -> Metrics | None:
     """Metrics of the faces that the mask `rows` (N,) selects; None if it selects none."""
     mask = np.asarray(rows, bool)
     if not mask.any():
         return None
-    return compute(evaluation.labels[mask], evaluation.probabilities[mask])
+    return of(evaluation, evaluation.labels[mask], evaluation.probabilities[mask])
 
 
 def worst_mistakes(evaluation: Metrics, count: int) -> NDArray[np.intp]:

@@ -4,15 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data import CLASSES
+from pipeline.data import votes
 from pipeline.percent import interval, percent
-from pipeline.reports.metrics import Metrics, accuracy_interval
+from pipeline.reports.metrics import Metrics, accuracy_interval, against
 from pipeline.reports.notes import paragraphs, settings_note
 from pipeline.settings import TrainSettings
 
 FILE = "model_card.md"
 """Name of the card beside the model's file."""
 _FIGURES = "## How well it does"
+_TARGETS = {
+    "votes": "Its targets were the votes in `{}`: each class's share of a face's votes.",
+    "hard": "Its targets were the dataset's labels, not the votes in `{}`.",
+    "": "",
+}
+"""What was learnt, by what `votes.learnt` returns."""
 NOT_FOR = """It must not be used to judge people: not for hiring, schooling, credit, insurance,
 policing, border control or health, nor to watch people at work. A face does not show what somebody
 feels. In the European Union, emotion recognition at work and in schools is prohibited (Regulation
@@ -36,13 +42,16 @@ class Facts:
 
 def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> str:
     """The card as Markdown, with figures on validation, the only ones known after a training."""
+    classes = validation.classes
     return paragraphs(
-        f"# {settings.network}, a network that reads seven facial expressions",
+        f"# {settings.network}, a network that reads {_in_words(len(classes))} facial expressions",
         f"Input: grey images of one face, (N, 48, 48, 1), grey levels 0 to 255. Output: "
-        f"probabilities (N, 7) of {', '.join(CLASSES)}. {facts.parameters:,} parameters.",
+        f"probabilities (N, {len(classes)}) of {', '.join(classes)}. "
+        f"{facts.parameters:,} parameters.",
         "## What it learnt from",
         f"{facts.training_images:,} different images of `{facts.about['source']}` (split "
         f"{facts.about['policy']}, dataset digest `{facts.about['digest']}`). {_known(facts)}",
+        _TARGETS[votes.learnt(facts.about, settings.targets)].format(facts.about.get("votes")),
         "## How it was trained",
         settings_note(settings),
         f"Epoch {facts.epoch} of {settings.epochs} is kept; {facts.minutes:.1f} minutes on "
@@ -56,10 +65,13 @@ def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> st
     )
 
 
-def with_figures(card: str, evaluation: Metrics, split: str) -> str:
-    """The card with figures on another split before those that it has, in place of earlier ones."""
+def with_figures(card: str, evaluation: Metrics, split: str, more: str = "") -> str:
+    """The card with figures on another split before those that it has, in place of earlier ones.
+
+    `more` is a sentence after the accuracy.
+    """
     head, _, rest = card.partition(_FIGURES)
-    new = figures(evaluation, split)
+    new = figures(evaluation, split, more)
     title = new.partition(split)[0] + split
     if title in rest:  # measured again: two paragraphs, the accuracy and the table
         before, _, after = rest.partition(title)
@@ -67,19 +79,25 @@ def with_figures(card: str, evaluation: Metrics, split: str) -> str:
     return f"{head}{_FIGURES}\n\n{new}\n\n{rest.lstrip()}"
 
 
-def figures(evaluation: Metrics, split: str) -> str:
+def figures(evaluation: Metrics, split: str, more: str = "") -> str:
     """Accuracy, and recall and precision by class, each with its 95 % interval, as Markdown."""
     rows = []
-    for code, name in enumerate(CLASSES):
+    for code, name in enumerate(evaluation.classes):
         right = int(evaluation.confusion[code, code])
         cells = [_share(right, int(evaluation.confusion.sum(axis=axis)[code])) for axis in (1, 0)]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     count = len(evaluation.labels)
     return paragraphs(
         f"**Accuracy on {split} {percent(evaluation.accuracy)}** "
-        f"({interval(evaluation.low, evaluation.high)}, {count:,} images).",
+        f"({interval(evaluation.low, evaluation.high)}, {count:,} images){against(evaluation)}. "
+        f"{more}".rstrip(),
         "\n".join(["| class | recall | precision |", "|---|---|---|", *rows]),
     )
+
+
+def _in_words(count: int) -> str:
+    words = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[count - 2] if count <= len(words) + 1 else str(count)
 
 
 def _share(right: int, count: int) -> str:

@@ -11,6 +11,7 @@ ENTRY_POINTS = {
     "IngestSettings": "ingest",
     "TrainSettings": "train",
     "EvaluateSettings": "evaluate",
+    "AuditSettings": "audit",
     "ExportSettings": "export",
     "SearchSettings": "search",
     "GridSettings": "grid",
@@ -26,6 +27,7 @@ NOT_IN_NAMES = {
     "threads",
     "resume",
     "source",
+    "labels",
     "precision",
     "storage",
 }

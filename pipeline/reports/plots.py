@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, SPLITS
+from pipeline.data import SPLITS
 from pipeline.percent import percent
 from pipeline.reports.calibration import reliability
 from pipeline.reports.metrics import Metrics, accuracy_interval, accuracy_text, worst_mistakes
@@ -42,14 +42,15 @@ def _bare(axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
-    """Bar chart of the faces by class and split; `counts` has 7 numbers for each split's name."""
+def classes(counts: Mapping[str, Sequence[int]], names: Sequence[str], file: Path) -> Path:
+    """Bar chart of the faces by class and split; `counts` has a number for each of the classes
+    `names`, for each split's name."""
     figure = _figure(4)
     axes = figure.subplots()
-    bottom = np.zeros(len(CLASSES))
+    bottom = np.zeros(len(names))
     for split, shade in zip(SPLITS, (BLUE, PALE_BLUE, ORANGE), strict=True):
         axes.bar(
-            CLASSES,
+            names,
             counts[split],
             bottom=bottom,
             label=f"{split} ({sum(counts[split]):,})",
@@ -68,13 +69,17 @@ def classes(counts: Mapping[str, Sequence[int]], file: Path) -> Path:
 
 
 def faces(
-    images: NDArray[np.uint8], labels: NDArray[np.uint8], file: Path, columns: int = 12
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    names: Sequence[str],
+    file: Path,
+    columns: int = 12,
 ) -> Path:
-    """Sheet of example faces, a row for each class, evenly spaced over the dataset."""
+    """Sheet of example faces, a row for each of the classes `names`, evenly spaced over them."""
     gap, side = 2, images.shape[1]
     # One image instead of an axes for each face, which takes matplotlib 2 s.
-    sheet = np.full((len(CLASSES) * (side + gap), columns * (side + gap)), 255, np.uint8)
-    for code in range(len(CLASSES)):
+    sheet = np.full((len(names) * (side + gap), columns * (side + gap)), 255, np.uint8)
+    for code in range(len(names)):
         found = np.flatnonzero(labels == code)
         for k, row in enumerate(found[np.linspace(0, len(found) - 1, columns).astype(int)]):
             y, x = code * (side + gap), k * (side + gap)
@@ -83,7 +88,7 @@ def faces(
     axes = figure.subplots()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     _hide_frame(axes)
-    axes.set_yticks(np.arange(len(CLASSES)) * (side + gap) + side / 2, CLASSES)
+    axes.set_yticks(np.arange(len(names)) * (side + gap) + side / 2, names)
     axes.tick_params(length=0)
     return _save(figure, file)
 
@@ -173,8 +178,9 @@ def confusion_matrix(evaluation: Metrics, split: str, file: Path) -> Path:
         color = "white" if shares[i, j] > 0.55 else "black"
         text = f"{count:,}\n{percent(shares[i, j], 0)}" if count else ""
         axes.text(j, i, text, ha="center", va="center", color=color, fontsize=9)
-    axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=30, ha="right")
-    axes.set_yticks(range(len(CLASSES)), CLASSES)
+    names = evaluation.classes
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(f"{split} split: {accuracy_text(evaluation)}", fontsize=10)
     return _save(figure, file)
@@ -186,7 +192,7 @@ def class_figures(evaluation: Metrics, split: str, file: Path) -> Path:
     figure = _figure(4.2)
     axes = figure.subplots()
     _bare(axes)
-    rows = np.arange(len(CLASSES))
+    rows = np.arange(len(evaluation.classes))
     for shift, name, color, marker, counts in (
         (-0.14, "recall", BLUE, "o", confusion.sum(axis=1)),
         (0.14, "precision", ORANGE, "s", confusion.sum(axis=0)),
@@ -199,7 +205,8 @@ def class_figures(evaluation: Metrics, split: str, file: Path) -> Path:
             axes.plot(confusion[row, row] / count, row + shift, marker, color=color, ms=6)
         axes.plot([], [], marker=marker, color=color, label=name)
     faces = confusion.sum(axis=1)
-    axes.set_yticks(rows, [f"{name} ({faces[k]:,})" for k, name in enumerate(CLASSES)])
+    named = zip(evaluation.classes, faces, strict=True)
+    axes.set_yticks(rows, [f"{name} ({count:,})" for name, count in named])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), title=f"{split} split: recall and precision, with 95 % intervals")
     axes.title.set_fontsize(10)
@@ -245,20 +252,29 @@ def mistakes(
 ) -> Path:
     """Wrongly classified faces with the highest probability; `images` is (N, 48, 48, 1)."""
     chosen = worst_mistakes(evaluation, rows * columns)
-    rows = max(1, -(-len(chosen) // columns))
-    figure = _figure(rows * 1.5 + 0.4)
+    captions = []
+    for row in chosen:
+        predicted = int(evaluation.predictions[row])
+        share = percent(evaluation.probabilities[row, predicted], 0)
+        label = evaluation.classes[evaluation.labels[row]]
+        captions.append(f"labelled {label}\n{evaluation.classes[predicted]} {share}")
+    title = "Most confident errors: label above, prediction below"
+    return captioned(images[chosen, ..., 0], captions, title, file, columns)
+
+
+def captioned(
+    images: NDArray[np.uint8], captions: Sequence[str], title: str, file: Path, columns: int = 6
+) -> Path:
+    """Sheet of faces (n, 48, 48), each with its caption of the same number of lines above it."""
+    rows = max(1, -(-len(images) // columns))
+    lines = captions[0].count("\n") + 1 if captions else 0
+    figure = _figure(rows * (1.2 + 0.15 * lines) + 0.4)
     for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         _hide_frame(axes)
-        if k < len(chosen):
-            row = chosen[k]
-            predicted = int(evaluation.predictions[row])
-            axes.imshow(images[row, ..., 0], cmap="gray", vmin=0, vmax=255)
-            axes.set_title(
-                f"labelled {CLASSES[evaluation.labels[row]]}\n"
-                f"{CLASSES[predicted]} {percent(evaluation.probabilities[row, predicted], 0)}",
-                fontsize=8,
-            )
-    figure.suptitle("Most confident errors: label above, prediction below", fontsize=10)
+        if k < len(images):
+            axes.imshow(images[k], cmap="gray", vmin=0, vmax=255)
+            axes.set_title(captions[k], fontsize=8)
+    figure.suptitle(title, fontsize=10)
     return _save(figure, file)
 
 

@@ -15,7 +15,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import Schema, TensorSpec
 
-from pipeline.data import CLASSES, SIDE
+from pipeline.data import SIDE
 
 
 def log(
@@ -47,7 +47,7 @@ class _Flavor:
         self, path: str, mlflow_model: Model, network: Any, requirements: Sequence[str]
     ) -> None:
         inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, SIDE, SIDE, 1))])
-        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(CLASSES)))])
+        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, *network.output_shape[1:]))])
         mlflow.keras.save_model(
             network,
             path,

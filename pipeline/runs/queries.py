@@ -1,7 +1,7 @@
 """Read-only queries on the MLflow store: runs by step, id, settings and dataset."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -217,15 +217,28 @@ def test_accuracy(evaluate_run: str) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.startswith("test/accuracy")}
 
 
+def test_text(tested: Mapping[str, float]) -> str:
+    """What `test_accuracy` returns, as text."""
+
+    def one(name: str) -> str:
+        low, high = tested[f"{name}_low"], tested[f"{name}_high"]
+        return f"{percent(tested[name])} ({interval(low, high)})"
+
+    if "test/accuracy_votes" not in tested:
+        return one("test/accuracy")
+    return (
+        f"{one('test/accuracy')} against the dataset's labels, {one('test/accuracy_votes')} "
+        "against the votes' majority"
+    )
+
+
 def summary_text(evaluate_run: str) -> str:
     """Summary of an evaluate run for the terminal: accuracy and artifact folder."""
     run = MlflowClient().get_run(evaluate_run)
     artifacts = local_artifacts(evaluate_run) or run.info.artifact_uri
-    m = metrics_of(run)
     return "\n".join(
         [
-            f"test accuracy {percent(m['test/accuracy'])} "
-            f"({interval(m['test/accuracy_low'], m['test/accuracy_high'])})",
+            f"test accuracy {test_text(metrics_of(run))}",
             f"report and pictures: {artifacts}",
         ]
     )

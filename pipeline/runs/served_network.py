@@ -44,7 +44,7 @@ class ServedNetwork:
         return self._network
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Probabilities (N, 7) of faces; see `as_faces`."""
+        """Probabilities (N, classes) of faces; see `as_faces`."""
         faces = as_faces(data)
         return np.asarray(self._network.predict(faces, batch_size=BATCH, verbose=0))
 

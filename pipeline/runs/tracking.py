@@ -25,7 +25,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
-from pipeline import secrets
+from pipeline import paths, secrets
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, Pruned, note, one_line
 from pipeline.runs import (
@@ -409,8 +409,8 @@ def describe_model(model_id: str, text: str) -> None:
 
 
 def _short_name(dataset: Dataset) -> str:
-    """Name of a dataset in MLflow: the last part of its source."""
-    return Path(dataset.about["source"]).name[-60:]
+    """Name of a dataset in MLflow: the last part of its source, or of each."""
+    return ",".join(Path(one).name for one in paths.several(dataset.about["source"]))[-60:]
 
 
 def _experiment_of(run: Run) -> str:

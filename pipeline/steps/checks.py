@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from pipeline.runs import addresses
 from pipeline.settings import (
     LATEST,
+    AuditSettings,
     EvaluateSettings,
     ExportSettings,
     MainSettings,
@@ -32,7 +33,7 @@ def train(settings: TrainSettings) -> None:
 
 def evaluate(settings: EvaluateSettings) -> None:
     for run in addresses.trainings(settings.run):
-        _, trained_by = addresses.model_file(run)
+        _, trained_by = addresses.model_file(run, onnx=True)
         addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 
 
@@ -42,6 +43,13 @@ def export(settings: ExportSettings) -> None:
     _, trained_by = addresses.model_file(settings.run)
     if settings.precision != "float32" or settings.data is not None:
         addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
+
+
+def audit(settings: AuditSettings) -> None:
+    if not find_spec("cleanlab"):
+        raise InputError("audit needs cleanlab: pip install -r requirements-audit.txt")
+    if settings.data != LATEST:
+        addresses.dataset_folder(settings.data)
 
 
 def _check_initial(address: str | None) -> None:

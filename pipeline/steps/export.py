@@ -1,7 +1,7 @@
 """Export of a trained network as ONNX files, each compared with Keras before it is kept."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, TRAIN, VALIDATION, dataset, sample
+from pipeline.data import CLASSES, TRAIN, VALIDATION, dataset, sample, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, TrainingError
 from pipeline.exported import network, quantize
-from pipeline.networks import exportable, files
+from pipeline.networks import exportable, files, learnt
 from pipeline.percent import percent
 from pipeline.reports import notes
 from pipeline.runs import addresses, queries, tracking
@@ -70,11 +70,10 @@ def export(settings: ExportSettings) -> str:
     ):
         faces = _dataset(settings, trained_by, run)
         changed = exportable.exportable(model, wanted)
-        written = _write(settings, changed, faces, Path(scratch) / f"{name}-{wanted}")
-        compared = _compare(model if wanted == own else changed, faces, written)
-        about = {"classes": ",".join(CLASSES), "tta": wanted, "network": trained_by or file.name}
-        for one in written.values():
-            quantize.describe(one, about)
+        classes = learnt.classes(file)
+        about = {"classes": ",".join(classes), "tta": wanted, "network": trained_by or file.name}
+        written = _write(settings, changed, about, faces, Path(scratch) / f"{name}-{wanted}")
+        compared = _compare(model if wanted == own else changed, classes, faces, written)
         home = _run_of(trained_by) or run
         kept = _keep(written, settings, home)
         run.tag(trained_by=trained_by or "unknown", files_on=home.id)
@@ -82,7 +81,9 @@ def export(settings: ExportSettings) -> str:
             home.tag(onnx=f"{ARTIFACTS}/{written['float32'].name}")
         for precision, result in compared.items():
             run.log_metrics({f"{precision}/{k}": v for k, v in result.metrics.items()})
-        lines = [f"{kept[precision]}: {result}" for precision, result in compared.items()]
+        has_votes = faces is not None and faces.votes is not None
+        against = f", against {votes.AGAINST['hard']}" if has_votes else ""
+        lines = [f"{kept[precision]}: {result}{against}" for precision, result in compared.items()]
         run.describe(notes.paragraphs(*lines, notes.settings_note(settings)))
     print("\n".join([*lines, f"export run {run.id}"]))
     return run.id
@@ -99,35 +100,45 @@ def _dataset(settings: ExportSettings, trained_by: str | None, run: Run) -> Data
 
 
 def _write(
-    settings: ExportSettings, model: object, faces: Dataset | None, stem: Path
+    settings: ExportSettings,
+    model: object,
+    about: Mapping[str, str],
+    faces: Dataset | None,
+    stem: Path,
 ) -> dict[str, Path]:
-    """The files by precision, beginning with `stem`."""
+    """The files by precision, beginning with `stem`; `about` goes into their metadata."""
     written = {name: stem.with_name(f"{stem.name}-{name}.onnx") for name in ("float32", "int8")}
     exportable.write_onnx(model, written["float32"])
+    quantize.describe(written["float32"], about)  # with the classes that `load` expects
     network.load(written["float32"])
     if faces is not None and settings.precision != "float32":
         images = faces.part(TRAIN)[0]
         chosen = np.random.default_rng(0).permutation(len(images))[: quantize.CALIBRATION_FACES]
         quantize.quantize(written["float32"], written["int8"], images[chosen])
+        quantize.describe(written["int8"], about)
     wanted = written if settings.precision == "both" else [settings.precision]
     return {name: written[name] for name in wanted}
 
 
 def _compare(
-    model: object, faces: Dataset | None, written: Mapping[str, Path]
+    model: object, classes: Sequence[str], faces: Dataset | None, written: Mapping[str, Path]
 ) -> dict[str, Comparison]:
-    """Each file beside Keras, on validation faces or drawn ones."""
+    """Each file beside Keras, on validation faces or drawn ones, by the network's `classes`."""
     if faces is None:
         drawn, labels = sample.draw(count=140, seed=1)
         images = drawn[..., np.newaxis]
     else:
         images, labels = faces.part(VALIDATION)
     images, labels = images[:COMPARED_FACES], labels[:COMPARED_FACES]
+    # A face of a class that the network does not have counts as wrong.
+    names = CLASSES if faces is None else faces.classes
+    of_network = [classes.index(name) if name in classes else -1 for name in names]
+    codes = np.array(of_network)[labels]
     expected = files.predict(model, images)
     compared = {}
     for precision, file in written.items():
         found = network.load(file).predict(images)
-        compared[precision] = result = _comparison(found, expected, labels, file)
+        compared[precision] = result = _comparison(found, expected, codes, file)
         if precision == "float32" and result.largest_difference > TOLERANCE:
             raise TrainingError(
                 f"{file.name}: a probability differs from Keras' by "
@@ -137,7 +148,7 @@ def _compare(
 
 
 def _comparison(
-    found: NDArray[np.float32], expected: NDArray[np.float32], labels: NDArray[np.uint8], file: Path
+    found: NDArray[np.float32], expected: NDArray[np.float32], labels: NDArray[np.intp], file: Path
 ) -> Comparison:
     difference = abs(found - expected)
     best, keras_best = found.argmax(axis=1), expected.argmax(axis=1)

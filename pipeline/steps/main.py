@@ -1,9 +1,8 @@
 """Ingestion, training and evaluation as child runs of one run."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
-from pipeline.percent import interval, percent
+from pipeline.percent import percent
 from pipeline.reports import notes
 from pipeline.runs import queries, tracking
 from pipeline.settings import (
@@ -35,15 +34,10 @@ def main(settings: MainSettings) -> str:
         run.rename(notes.joined(name, result))
         run.describe(
             notes.paragraphs(
-                f"{notes.TEST_LINE}{result}** ({interval(*_ends(tested))}): see the child "
-                "runs below, an ingest, a train and an evaluate run.",
+                f"{notes.TEST_LINE}{queries.test_text(tested)}**: see the child runs below, an "
+                "ingest, a train and an evaluate run.",
                 notes.settings_note(settings),
             )
         )
     print(queries.summary_text(evaluated))
     return run.id
-
-
-def _ends(tested: Mapping[str, float]) -> tuple[float, float]:
-    """The ends of the test accuracy's interval."""
-    return tested["test/accuracy_low"], tested["test/accuracy_high"]

@@ -82,10 +82,10 @@ def _network(address: str) -> Network:
     if exported := addresses.exported_file(trained_by):
         note(f"{address}: its export {exported.name} is used, without Keras")
         return _computed_by_onnx(address, exported)
-    from pipeline.networks import files  # imports Keras
+    from pipeline.networks import files, learnt  # imports Keras
 
     model = files.load(file)
-    return Network(address, CLASSES, lambda faces: files.predict(model, faces))
+    return Network(address, learnt.classes(file), lambda faces: files.predict(model, faces))
 
 
 def _computed_by_onnx(name: str, file: Path) -> Network:

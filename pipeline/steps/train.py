@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from pipeline.data import TRAIN, VALIDATION
+from pipeline.data import TRAIN, VALIDATION, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.networks import files, learnt
@@ -72,14 +72,11 @@ def fit_and_record(
     The metric time/recording_seconds is the time spent on recording and in `on_epoch`;
     resumed_from_epoch is the last epoch that was read from a checkpoint, if one was.
     """
-    computer = device.describe(device.use_threads(settings.threads))
-    precision = device.choose_precision(settings.precision, computer)
-    run.tag(precision=precision)
-    run.log_environment(device=asdict(computer), precision=precision)
+    precision = use_device(settings, run, test=test_device)
+    if labels := votes.learnt(faces.about, settings.targets):
+        run.tag(labels=labels)
     run.describe(repeatable_note(settings, run))
-    if test_device:
-        self_test(precision)
-    initial = None
+    initial: dict[str, Any] = {}
     if settings.resume is not None:
         move_checkpoint(settings.resume, faces, run)  # which has the weights
     elif settings.init_from is not None:
@@ -96,9 +93,7 @@ def fit_and_record(
             recording += time.perf_counter() - start
 
     try:
-        result = fit(
-            settings, faces, precision=precision, initial=initial, on_epoch=[record], **options
-        )
+        result = fit(settings, faces, precision=precision, on_epoch=[record], **initial, **options)
         if result.state.resumed_from:
             run.log_metrics({"resumed_from_epoch": result.state.resumed_from})
         return result
@@ -107,11 +102,23 @@ def fit_and_record(
         run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
 
 
-def _load_initial(address: str, run: Run) -> keras.Model:
-    """Load the network with the initial weights; tag its file's digest and its train run."""
+def use_device(settings: TrainSettings, run: Run, *, test: bool = True) -> str:
+    """Choose, record and `test` what this machine computes with; the precision to train in."""
+    computer = device.describe(device.use_threads(settings.threads))
+    precision = device.choose_precision(settings.precision, computer)
+    run.tag(precision=precision)
+    run.log_environment(device=asdict(computer), precision=precision)
+    if test:
+        self_test(precision)
+    return precision
+
+
+def _load_initial(address: str, run: Run) -> dict[str, Any]:
+    """The network with the initial weights and its classes, as `fit` takes them; tags its file's
+    digest and its train run."""
     file, trained_by = addresses.model_file(address)
     run.tag(start_digest=file_digest(file), start_trained_by=trained_by or "unknown")
-    return files.load(file)
+    return {"initial": files.load(file), "initial_classes": learnt.classes(file)}
 
 
 def repeatable_note(settings: TrainSettings, run: Run) -> str:
@@ -127,7 +134,9 @@ def _record(result: TrainResult, run: Run) -> None:
     best = {f"val/best_{name}": result.best_value(name) for name in names}
     run.log_metrics(best | {"best_epoch": result.best_epoch})
     images, labels = result.dataset.part(VALIDATION)
-    evaluation = metrics.compute(labels, files.predict(result.model, images))
+    probabilities = files.predict(result.model, images)
+    against = votes.AGAINST[votes.learnt(result.dataset.about, result.settings.targets)]
+    evaluation = metrics.compute(labels, probabilities, result.dataset.classes, against)
     model = result.model
     if result.settings.calibrate:
         model, evaluation = _calibrate(model, evaluation, run)
@@ -152,7 +161,8 @@ def _calibrate(model: keras.Model, evaluation: Metrics, run: Run) -> tuple[keras
     run.log_metrics({f"{name}_uncalibrated": value for name, value in before.items()})
     run.log_metrics({"val/temperature": temperature})
     scaled = calibration.with_temperature(probabilities, temperature)
-    return with_temperature(model, temperature), metrics.compute(labels, scaled)
+    evaluation = metrics.of(evaluation, labels, scaled)
+    return with_temperature(model, temperature), evaluation
 
 
 def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
@@ -168,8 +178,8 @@ def _note(result: TrainResult, evaluation: Metrics, run: Run) -> str:
         )
     return notes.paragraphs(
         f"**Validation accuracy {percent(evaluation.accuracy)}** "
-        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images), "
-        f"epoch {result.best_epoch} of {result.settings.epochs}.",
+        f"({interval(evaluation.low, evaluation.high)}, {len(evaluation.labels):,} images)"
+        f"{metrics.against(evaluation)}, epoch {result.best_epoch} of {result.settings.epochs}.",
         repeatable_note(result.settings, run),
         what_next,
     )
@@ -192,7 +202,7 @@ def _log_model(model: keras.Model, result: TrainResult, evaluation: Metrics, run
     card = model_card.model_card(settings, about, evaluation)
 
     def finish(folder: Path) -> None:
-        learnt.add(next(folder.rglob("*.keras")), card, known)
+        learnt.add(next(folder.rglob("*.keras")), card, known, result.dataset.classes)
         (folder / model_card.FILE).write_text(card)
 
     tracking.describe_model(run.log_model(model, finish, epoch=result.best_epoch), card)

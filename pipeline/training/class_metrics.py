@@ -5,19 +5,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.data import CLASSES
-
 
 class _ClassMetric(keras.metrics.Metric):
-    """A metric of the confusion matrix, of one-hot or soft targets (b, 7) and probabilities."""
+    """A metric of the confusion matrix, of targets, one-hot or soft, and probabilities."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, classes: int, name: str) -> None:
         super().__init__(name=name)
-        n = len(CLASSES)
-        self.confusion = self.add_weight(shape=(n, n), initializer="zeros", name="confusion")
+        self.confusion = self.add_weight(
+            shape=(classes, classes), initializer="zeros", name="confusion"
+        )
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        n = len(CLASSES)
+        n = self.confusion.shape[0]
         true = ops.one_hot(ops.argmax(y_true, axis=-1), n, dtype="float32")
         predicted = ops.one_hot(ops.argmax(y_pred, axis=-1), n, dtype="float32")
         self.confusion.assign_add(ops.matmul(ops.transpose(true), predicted))

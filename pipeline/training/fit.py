@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.data import TRAIN, VALIDATION
+from pipeline.data import CLASSES, TRAIN, VALIDATION, votes
 from pipeline.data.batches import Batches, TrainBatches, for_fit
 from pipeline.data.dataset import Dataset
 from pipeline.errors import TrainingError
@@ -88,6 +88,7 @@ def fit(
     *,
     precision: str,
     initial: keras.Model | None = None,
+    initial_classes: Sequence[str] = CLASSES,
     on_epoch: Sequence[OnEpoch] = (),
     on_batch: OnBatch = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
@@ -95,18 +96,23 @@ def fit(
 ) -> TrainResult:
     """Train `settings.network` on the train split; `settings.keep_epoch` says which epoch is kept.
 
-    `initial` gives the initial weights, which are drawn otherwise. If the file `checkpoint` exists,
+    Where the dataset has votes, `settings.targets` says whether they are learnt, and the training
+    is validated against the same: the result's dataset has the labels of its figures.
+    `initial`, a network for `initial_classes`, gives the initial weights, which are drawn
+    otherwise. If the file `checkpoint` exists,
     the training goes on from there, after `on_epoch` was called for the epochs before; it is
     written after every epoch. Keras' `callbacks` see the weights that are validated in their
     `on_test_end`. Ctrl-C (KeyboardInterrupt) returns what was reached. Raises TrainingError if the
     training or the validation loss is not finite.
     """
+    dataset = votes.for_training(dataset, settings.targets)
     state = TrainState()
     interrupted = False
     try:
         _Training(
-            settings, dataset, precision, initial, on_epoch, on_batch, checkpoint, callbacks, state
-        ).run()
+            settings, dataset, precision, initial, initial_classes, on_epoch, on_batch, checkpoint,
+            callbacks, state,
+        ).run()  # fmt: skip
     except BaseException as error:
         if not _is_interrupt(error):
             raise
@@ -122,6 +128,7 @@ class _Training:
     dataset: Dataset
     precision: str
     initial: keras.Model | None
+    initial_classes: Sequence[str]
     on_epoch: Sequence[OnEpoch]
     on_batch: OnBatch
     checkpoint: Path | None
@@ -158,18 +165,21 @@ class _Training:
         )
 
     def _compiled(self, steps_per_epoch: int) -> keras.Model:
-        model = build(self.settings, precision=self.precision, to_train=True)
+        classes = self.dataset.classes
+        model = build(self.settings, precision=self.precision, classes=len(classes), to_train=True)
         if not self.settings.recalibrate_bn:
             set_momentum(model, steps_per_epoch)
         if self.initial is not None:
-            files.copy_weights(model, self.initial, str(self.settings.init_from))
+            files.copy_weights(
+                model, self.initial, str(self.settings.init_from), classes, self.initial_classes
+            )
         model.compile(
             optimizer=make_optimizer(self.settings, self.settings.epochs * steps_per_epoch),
             loss=make_loss(self.settings),
             metrics=[
                 keras.metrics.CategoricalAccuracy(name="accuracy"),
-                MacroF1(name="macro_f1"),
-                BalancedAccuracy(name="balanced_accuracy"),
+                MacroF1(len(classes), name="macro_f1"),
+                BalancedAccuracy(len(classes), name="balanced_accuracy"),
             ],
         )
         model.optimizer.build(model.trainable_variables)
@@ -299,7 +309,7 @@ def kept_network(
     settings: TrainSettings, dataset: Dataset, weights: Sequence[NDArray[Any]]
 ) -> keras.Model:
     """The network that is saved, with `weights`, in float32, which computes the same everywhere."""
-    model = build(settings, precision="float32")
+    model = build(settings, precision="float32", classes=len(dataset.classes))
     files.set_state(model.weights, weights)
     if settings.recalibrate_bn:
         images = _some_faces(settings, dataset, RECALIBRATION_FACES)

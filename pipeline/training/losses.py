@@ -6,12 +6,11 @@ import keras
 from keras import ops
 
 from pipeline import registry
-from pipeline.data import CLASSES
 from pipeline.settings import Hyperparameters
 
 
 def make_loss(settings: Hyperparameters) -> keras.losses.Loss:
-    """The loss of `settings`, for one-hot targets (b, 7) and probabilities (b, 7)."""
+    """The loss of `settings`, for targets, one-hot or shares, and probabilities (b, classes)."""
     return registry.load(settings.loss, registry.LOSSES, "loss")(settings)
 
 
@@ -38,7 +37,7 @@ class SoftDice(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true = ops.cast(y_true, y_pred.dtype)
         present = ops.cast(ops.any(y_true > 0, axis=0), y_pred.dtype)
-        smooth = y_true * (1 - self.label_smoothing) + self.label_smoothing / len(CLASSES)
+        smooth = y_true * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
         overlap = ops.sum(smooth * y_pred, axis=0)
         both = ops.sum(smooth, axis=0) + ops.sum(y_pred, axis=0)
         dice = 2 * overlap / (both + keras.config.epsilon())

@@ -14,6 +14,8 @@ class EpochProgress:
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
+        self.before = 0
+        """Epochs of earlier trainings, where `epochs` counts those of several."""
         self.last_end: float | None = None
         self.console = Console()
         self.bar = Progress(
@@ -41,6 +43,7 @@ class EpochProgress:
         self.bar.stop()
 
     def on_batch(self, epoch: int, batch: int, batches: int) -> None:
+        epoch += self.before
         self.last_end = self.last_end or time.monotonic()  # excludes the time to start up
         self.bar.update(
             self.task,
@@ -50,6 +53,7 @@ class EpochProgress:
         )
 
     def on_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        epoch += self.before
         now = time.monotonic()  # estimate from this epoch only: resumed ones took no time
         left = (now - (self.last_end or now)) * (self.epochs - epoch)
         self.last_end = now

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data import CLASSES
+from pipeline.data.classes import in_order
 from pipeline.percent import percent
 from pipeline.runs import queries
 from pipeline.steps.evaluate import faces_of
@@ -64,11 +64,11 @@ def disagreements(
 
 def _majority(candidate: Candidate) -> NDArray[np.str_]:
     """The class that most seeds predict, of each face (N,)."""
+    names = in_order(name for member in candidate.members for name in member.predicted.tolist())
     votes = [
-        np.sum([member.predicted == name for member in candidate.members], axis=0)
-        for name in CLASSES
+        np.sum([member.predicted == name for member in candidate.members], axis=0) for name in names
     ]
-    chosen: NDArray[np.str_] = np.array(CLASSES)[np.argmax(votes, axis=0)]
+    chosen: NDArray[np.str_] = np.array(names)[np.argmax(votes, axis=0)]
     return chosen
 
 

@@ -7,7 +7,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES
+from pipeline.data.classes import in_order
 from pipeline.percent import interval, percent
 from pipeline.reports.metrics import holm, mcnemar
 from search.comparisons import exhibits
@@ -84,7 +84,7 @@ def _class_rows(candidates: Sequence[Candidate]) -> list[tuple[str, int, list[tu
     """
     labels = candidates[0].labels
     correct = [candidate.correct for candidate in candidates]
-    masks = {name: labels == name for name in CLASSES if (labels == name).any()}
+    masks = {name: labels == name for name in in_order(labels.tolist())}
     p_values = [
         _class_p(candidates[0], other, mask) for mask in masks.values() for other in candidates[1:]
     ]

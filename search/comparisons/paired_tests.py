@@ -198,9 +198,19 @@ def require_same_faces(candidates: Sequence[Candidate]) -> None:
             )
 
 
+def classes_of(evaluate_run: str) -> list[str]:
+    """The classes of an evaluate run, by their codes."""
+    columns = _predictions_csv(evaluate_run).partition("\n")[0].split(",")
+    return [name.removeprefix("p_") for name in columns if name.startswith("p_")]
+
+
+def _predictions_csv(evaluate_run: str) -> str:
+    return mlflow.artifacts.load_text(f"runs:/{evaluate_run}/predictions.csv")
+
+
 def read_predictions(evaluate_run: str) -> Predictions:
     """The predictions.csv of an evaluate run."""
-    text = mlflow.artifacts.load_text(f"runs:/{evaluate_run}/predictions.csv")
+    text = _predictions_csv(evaluate_run)
     table = pd.read_csv(io.StringIO(text), dtype={"label": str, "predicted": str})
     if "unseen" not in table:  # a run of a version without this column
         table["unseen"] = True

@@ -117,9 +117,9 @@ def check_device(send: job.Send, precision: str) -> None:
     self_test(device.choose_precision(precision, device.describe(device.use_threads(0))))
 
 
-def measure(send: job.Send, settings: TrainSettings) -> dict[str, int]:
+def measure(send: job.Send, settings: TrainSettings, classes: int) -> dict[str, int]:
     """Parameters, and multiply-adds a face of 48x48 pixels, of the network of `settings`."""
-    model = build(settings, precision="float32")
+    model = build(settings, precision="float32", classes=classes)
     layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
     outputs = keras.Model(model.inputs, [layer.output for layer in layers])
     shapes = [np.shape(out) for out in outputs(np.zeros((1, SIDE, SIDE, 1), np.float32))]

@@ -9,7 +9,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from pipeline.data import CLASSES, dataset
+from pipeline.data import dataset
 from pipeline.data.dataset import Dataset
 from pipeline.percent import interval, percent
 from pipeline.reports import notes
@@ -65,7 +65,7 @@ def render(address: str, faces: Dataset) -> str:
         head=_head(faces),
         distribution=evidence.picture_of(address, "classes.png"),
         samples=evidence.picture_of(address, "faces.png"),
-        classes=CLASSES,
+        classes=faces.classes,
         steps=steps,
         baseline=steps.rows[0].training,
         sgd=steps.rows[1].training,
@@ -85,7 +85,7 @@ def _head(faces: Dataset) -> list[tuple[int, int, str, str, str]]:
         (
             row,
             int(faces.labels[row]),
-            CLASSES[faces.labels[row]],
+            faces.classes[faces.labels[row]],
             " ".join(map(str, faces.images[row].ravel()[:PIXELS])),
             names[faces.split[row]],
         )

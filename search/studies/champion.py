@@ -18,14 +18,14 @@ from pipeline.reports import metrics, model_card
 from pipeline.runs import queries
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings
-from search.comparisons.paired_tests import SIGNIFICANT, common_faces, read_predictions
+from search.comparisons.paired_tests import SIGNIFICANT, classes_of, common_faces, read_predictions
 from search.jobs import EVALUATE_CHILD, job
 from search.studies.results import Verdict
 
 NAME = "emotion"
 LONGEST_DESCRIPTION = 5_000
 """Maximum characters of a version's description in MLflow."""
-DESCRIPTION = f"""Networks that read seven expressions in grey images of one face, 48x48 pixels.
+DESCRIPTION = f"""Networks that read expressions in grey images of one face, 48x48 pixels.
 
 The alias `champion` is the best so far on test images, `challenger` the one that was registered
 last and is not better, by McNemar's test. Each version's description is its model card.
@@ -42,24 +42,27 @@ def register(run_id: str, evaluated: str, data: str, parent: Run) -> Verdict:
 
     It becomes champion if there is none, or if it beats the present one on the same test faces
     (McNemar, p < 0.05), otherwise challenger. Faces that only one of the two was trained on are
-    left out. A champion that can't be evaluated on these faces remains champion.
+    left out. A champion that can't be evaluated on these faces, or has other classes, remains
+    champion.
     """
     client = MlflowClient()
     present = _champion(client)
     if present is not None and present.run_id == run_id:
         return Verdict(present.version, CHAMPION, "It is the champion already.")
-    alias, reason = _judge(present, evaluated, data, parent)
+    classes = ", ".join(classes_of(evaluated))
+    alias, reason = _judge(present, evaluated, data, classes, parent)
     known = client.search_model_versions(f"name = '{NAME}' and run_id = '{run_id}'")
-    version = known[0] if known else _new_version(run_id, evaluated)
+    version = known[0] if known else _new_version(run_id, evaluated, classes)
     client.set_registered_model_alias(NAME, alias, version.version)
     return Verdict(version.version, alias, reason)
 
 
-def _new_version(run_id: str, evaluated: str) -> ModelVersion:
+def _new_version(run_id: str, evaluated: str, classes: str) -> ModelVersion:
     """Register the model of a train run, described by its model card."""
     client, run = MlflowClient(), queries.get(run_id, "train")
     tested = queries.test_accuracy(evaluated)
     tags = {"network": run.data.params["network"], "train_run": run_id, "evaluate_run": evaluated}
+    tags["classes"] = classes
     tags |= {name: f"{value:.4f}" for name, value in tested.items() if name == "test/accuracy"}
     with redirect_stderr(io.StringIO()):  # MLflow prints three lines on what it registers
         version = mlflow.register_model(f"runs:/{run_id}/model", NAME, tags=tags)
@@ -69,7 +72,7 @@ def _new_version(run_id: str, evaluated: str) -> ModelVersion:
         client.update_model_version(NAME, version.version, card[:LONGEST_DESCRIPTION])
     if not client.get_registered_model(NAME).description:
         client.update_registered_model(NAME, DESCRIPTION)
-        client.set_registered_model_tag(NAME, "classes", ", ".join(CLASSES))
+        client.set_registered_model_tag(NAME, "classes", classes)
     return version
 
 
@@ -80,9 +83,13 @@ def _champion(client: MlflowClient) -> ModelVersion | None:
         return None  # no such model yet, or none of its versions has the alias
 
 
-def _judge(present: ModelVersion | None, evaluated: str, data: str, parent: Run) -> tuple[str, str]:
+def _judge(
+    present: ModelVersion | None, evaluated: str, data: str, classes: str, parent: Run
+) -> tuple[str, str]:
     if present is None:
         return CHAMPION, "There was no champion to beat."
+    if (its := present.tags.get("classes", ", ".join(CLASSES))) != classes:
+        return CHALLENGER, f"It can't be compared with the champion, whose classes are {its}."
     try:
         runs = (evaluated, _evaluation_of(present, evaluated, data, parent))
         new, old = common_faces([read_predictions(run) for run in runs])

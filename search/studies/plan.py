@@ -6,8 +6,9 @@ from typing import Any
 
 import optuna
 
+from pipeline.data import dataset
 from pipeline.errors import InputError
-from pipeline.runs import params, queries
+from pipeline.runs import addresses, params, queries
 from pipeline.settings import Hyperparameters, TrainSettings, recipe
 from search.grids import report_grid
 from search.jobs import placement
@@ -67,6 +68,11 @@ class Plan:
     def training(self, point: Point) -> TrainSettings:
         """The training of a trial with the parameters of `point`."""
         return replace(self.base, **self.space.fixed, **point)
+
+    @cached_property
+    def classes(self) -> int:
+        """Number of the dataset's classes."""
+        return len(dataset.load_without_test(addresses.dataset_folder(self.data)).classes)
 
     @property
     def max_small_epochs(self) -> int:

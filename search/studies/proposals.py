@@ -90,7 +90,8 @@ _costs: dict[tuple[Any, ...], dict[str, int]] = {}
 def cost(point: Point, plan: Plan) -> dict[str, int]:
     """Parameters, and multiply-adds a face, of the network that `point` trains; built once each."""
     training = plan.training(point)
-    key = tuple(getattr(training, name) for name in NetworkSettings.fields())
+    key = plan.classes, *(getattr(training, name) for name in NetworkSettings.fields())
     if key not in _costs:
-        _costs[key] = job.run_single(MEASURE, training, name="measuring a network's size")
+        name = "measuring a network's size"
+        _costs[key] = job.run_single(MEASURE, training, plan.classes, name=name)
     return _costs[key]

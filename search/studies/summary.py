@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import optuna
 import pandas as pd
 
-from pipeline.percent import interval, percent
+from pipeline.percent import percent
 from pipeline.reports.notes import code_block
 from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
@@ -42,7 +42,6 @@ def record(
     settings, winner = plan.settings, confirmed[0]
     name = settings.objective
     table = trials_table(study)
-    m = queries.test_accuracy(tested)
     finalists = "\n".join(
         f"| {f.trial.number} | {shown(f.mean, name)} "
         f"| {', '.join(shown(v, name) for v in f.confirmed)} "
@@ -58,8 +57,8 @@ Best settings, trial {winner.trial.number}:
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used. {_uncertainty(study, confirmed)}
 
-Test accuracy {percent(m["test/accuracy"])}
-({interval(m["test/accuracy_low"], m["test/accuracy_high"])}), measured once, after the choice.
+Test accuracy {queries.test_text(queries.test_accuracy(tested))},
+measured once, after the choice.
 Registered as version {verdict.version} of the model `emotion`, alias `{verdict.alias}`.
 {verdict.reason}
 
@@ -142,7 +141,7 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
         f"Those that did not fail asked for {planned:,}; ending early saved "
         f"{percent(1 - ended['epochs'].sum() / planned, 0)} of them. "
-        f"The report's 13 settings at this length take {grid_epochs:,} epochs "
+        f"The report's 13 configurations at this length take {grid_epochs:,} epochs "
         f"({epochs / grid_epochs:.2f} times as many were spent). Recording the epochs and "
         f"calling the pruner took {percent(_recording_share(parent))} of the trials' time."
     )
