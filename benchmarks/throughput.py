@@ -102,7 +102,7 @@ def measure(options: Throughput, workers: int, data: str) -> Result:
 
 
 def main(options: Throughput) -> None:
-    job.PRELOADED.append("benchmarks.throughput")
+    job.PRELOADED.extend(["benchmarks.sleeping", "search.studies.study", "rich.table"])
     # The fork server, which imports once for all trials, looks for modules in its working folder.
     root = str(Path(__file__).resolve().parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *os.environ.get("PYTHONPATH", "").split()])
