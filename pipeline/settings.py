@@ -650,8 +650,8 @@ class EvaluateSettings(Settings):
     run: Annotated[
         str,
         Setting(
-            "A train run's or a group's id, latest, a model address (models:/emotion@champion) or "
-            "a .keras file."
+            "A train run's or a group's id, latest, a model address (models:/emotion@champion), or "
+            "a .keras or .onnx file."
         ),
     ] = LATEST
     data: Annotated[

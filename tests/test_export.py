@@ -13,6 +13,9 @@ from pipeline.exported import network
 from pipeline.networks import exportable, files
 from pipeline.networks.temperature import with_temperature
 from pipeline.networks.tta import with_tta
+from pipeline.runs import addresses
+from pipeline.settings import EvaluateSettings
+from pipeline.steps.evaluate import evaluate
 from tests.commands import ROOT
 from tests.conftest import Command
 
@@ -47,6 +50,11 @@ def test_export_keeps_both_precisions_on_the_training(command: Command, trained:
     answers = [network.load(Path("exported") / name).predict(FACES) for name in names]
     assert answers[0].shape == (len(FACES), len(CLASSES))
     assert 0 < abs(answers[0] - answers[1]).max() < 0.1
+
+    exported, data = str(Path("exported") / names[0]), addresses.dataset_of(trained)
+    measured = client.get_run(evaluate(EvaluateSettings(run=exported, data=data))).data.metrics
+    accuracy = client.get_run(trained).data.metrics["test/accuracy"]
+    assert measured["test/accuracy"] == accuracy
 
     done = command("pipeline.predict", runs=trained)
     assert done.returncode == 0

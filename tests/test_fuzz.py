@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import cli, secrets
-from pipeline.data import CLASSES, UNASSIGNED, dataset, pictures, sources, splitting
+from pipeline.data import CLASSES, UNASSIGNED, dataset, pictures, sources, splitting, votes
 from pipeline.data.dataset import Faces
 from pipeline.data.fer_csv import read_csv
 from pipeline.data.sample import draw
@@ -162,6 +162,23 @@ def test_a_changed_csv_is_refused_or_read_as_a_strict_reader_does(
             assert [pixels for _, pixels in expected] == read.images.reshape(-1, 2304).tolist()
 
 
+@cases(60)
+@given(st.lists(changes(), min_size=1, max_size=3))
+def test_changed_votes_are_refused_or_numbers_of_people(changed: list[Change]) -> None:
+    some = faces()
+    rows = [",x," + ",".join(map(str, 9 * np.eye(10, dtype=int)[label])) for label in some.labels]
+    header = "Usage,name,anger,disgust,fear,happiness,sadness,surprise,neutral,contempt,unknown,NF"
+    text = "\n".join([header, *("Training" + row for row in rows), ""]).encode()
+    for change in changed:
+        text = change(text)
+    with folder() as place, in_one_line():
+        (place / "votes.csv").write_bytes(text)
+        read = votes.join(some, place / "votes.csv").votes
+        assert read is not None
+        assert (read.dtype, read.shape) == (np.uint8, (14, 7))
+        assert read.any()
+
+
 @cache
 def archive(kind: str) -> bytes:
     """A small archive of two pictures in class folders and a CSV."""
@@ -261,7 +278,9 @@ def is_junk(path: Path) -> bool:
 @cache
 def saved_dataset() -> dict[str, bytes]:
     images, labels = draw(count=70, seed=3)
-    some = Faces(images, labels, np.full(70, UNASSIGNED, np.uint8))
+    cast = 9 * np.eye(7, dtype=np.uint8)[labels]
+    about = {"votes": "votes.csv"}
+    some = Faces(images, labels, np.full(70, UNASSIGNED, np.uint8), about=about, votes=cast)
     made = splitting.assemble(some, source="drawn", policy="report", seed=4)
     with folder() as place:
         dataset.save(made, place / "d")
@@ -270,7 +289,7 @@ def saved_dataset() -> dict[str, bytes]:
 
 @cases(100)
 @given(
-    st.sampled_from(("images.npy", "labels.npy", "split.npy", "dataset.json")),
+    st.sampled_from(("images.npy", "labels.npy", "split.npy", "votes.npy", "dataset.json")),
     st.lists(changes(), min_size=1, max_size=2) | st.sampled_from(("i1", "b1", "S1", "f8")),
 )
 def test_a_changed_dataset_is_refused_or_has_the_same_content(
@@ -292,7 +311,7 @@ def test_a_changed_dataset_is_refused_or_has_the_same_content(
                 for file, content in whole.items():
                     (other / file).write_bytes(content)
                 first = dataset.load(other)
-            for array in ("images", "labels", "split"):
+            for array in ("images", "labels", "split", "votes"):
                 assert np.array_equal(getattr(read, array), getattr(first, array))
 
 

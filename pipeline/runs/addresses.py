@@ -14,6 +14,8 @@ from pipeline.runs.queries import find, get, local_artifacts, members, use_store
 from pipeline.settings import LATEST, EvaluateSettings, ExportSettings
 
 LONGEST_ID = 100
+FILES = (".keras", ".onnx")
+"""Ends of the names of files that hold a network."""
 
 
 def dataset_folder(address: str) -> Path:
@@ -59,13 +61,14 @@ def dataset_of(run_id: str) -> str:
     return get(run_id, "train").data.tags["dataset"]
 
 
-def model_file(address: str) -> tuple[Path, str | None]:
+def model_file(address: str, *, onnx: bool = False) -> tuple[Path, str | None]:
     """The .keras file at `address`, and the id of the run that trained it, if known.
 
-    `address` is a .keras file, a train run's id or latest, or an MLflow model URI:
-    runs:/ID/model, models:/NAME@ALIAS, …. Raises InputError if there is no such model.
+    `address` is a .keras file, with `onnx` also an .onnx file, a train run's id or latest, or an
+    MLflow model URI: runs:/ID/model, models:/NAME@ALIAS, …. Raises InputError if there is no such
+    model.
     """
-    if address.endswith(".keras"):
+    if address.endswith(FILES if onnx else FILES[:1]):
         return paths.find_file(address), None
     if address.endswith((".h5", ".hdf5", ".pb", ".onnx", ".pt", ".weights")):
         raise InputError(f'{address}: expected a .keras file; save it by model.save("x.keras")')
@@ -103,7 +106,7 @@ def trainings(address: str) -> list[str]:
 
     Raises InputError for a group that has not finished.
     """
-    if address == LATEST or ":/" in address or address.endswith(".keras"):
+    if address == LATEST or ":/" in address or address.endswith(FILES):
         return [address]
     run = get(address, "train", "train_seeds")
     if run.data.tags["step"] == "train":

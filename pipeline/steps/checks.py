@@ -33,7 +33,7 @@ def train(settings: TrainSettings) -> None:
 
 def evaluate(settings: EvaluateSettings) -> None:
     for run in addresses.trainings(settings.run):
-        _, trained_by = addresses.model_file(run)
+        _, trained_by = addresses.model_file(run, onnx=True)
         addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 
 

@@ -1,7 +1,8 @@
 """Evaluation of a trained network on a split, usually test."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.data import SPLITS, TRAIN, dataset, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
+from pipeline.exported import network as onnx_network
 from pipeline.networks import files, learnt
 from pipeline.percent import interval, percent
 from pipeline.reports import artifacts, metrics, model_card, notes, plots
@@ -27,15 +29,14 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
     Where the network's classes are not the dataset's, faces of a class that the network does not
     have are left out, and its probabilities of the common classes are scaled to a sum of 1.
     """
-    file, trained_by = addresses.model_file(settings.run)
+    file, trained_by = addresses.model_file(settings.run, onnx=True)
     address = addresses.dataset_to_evaluate(settings, trained_by)
     faces = dataset.load(addresses.dataset_folder(address))
-    known = learnt.classes(file)
+    known, predict = _load(file)
     classes = _common_classes(known, faces.classes, settings.run)
     images, labels = _faces_of_classes(faces, settings.split, classes)
     if len(labels) == 0:
         raise InputError(f"data={address}: this dataset has no face in {settings.split}")
-    model = files.load(file)
     unseen, all_known = _unseen(images, file, trained_by, faces)
     network = _network_name(trained_by, file)
 
@@ -55,7 +56,7 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         if classes != faces.classes:
             run.tag(classes=",".join(classes))
         codes = np.array([classes.index(name) if name in classes else 0 for name in faces.classes])
-        probabilities = _of_classes(files.predict(model, images), known, classes)
+        probabilities = _of_classes(predict(images), known, classes)
         against = "" if faces.votes is None else votes.AGAINST["hard"]
         result = metrics.compute(codes[labels].astype(np.uint8), probabilities, classes, against)
         figures = metrics.metrics(result, settings.split)
@@ -89,6 +90,14 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
     print(f"the {settings.split} split of this dataset had been evaluated {earlier} times before")
     print(f"evaluate run {run.id}")
     return run.id
+
+
+def _load(file: Path) -> tuple[tuple[str, ...], Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
+    """Classes of the network in a .keras or .onnx file, and what returns their probabilities."""
+    if file.suffix == ".onnx":
+        network = onnx_network.load(file)
+        return network.classes, network.predict
+    return learnt.classes(file), partial(files.predict, files.load(file))
 
 
 def _common_classes(

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import CLASSES, TRAIN, VALIDATION, dataset, sample
+from pipeline.data import CLASSES, TRAIN, VALIDATION, dataset, sample, votes
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, TrainingError
 from pipeline.exported import network, quantize
@@ -81,7 +81,9 @@ def export(settings: ExportSettings) -> str:
             home.tag(onnx=f"{ARTIFACTS}/{written['float32'].name}")
         for precision, result in compared.items():
             run.log_metrics({f"{precision}/{k}": v for k, v in result.metrics.items()})
-        lines = [f"{kept[precision]}: {result}" for precision, result in compared.items()]
+        has_votes = faces is not None and faces.votes is not None
+        against = f", against {votes.AGAINST['hard']}" if has_votes else ""
+        lines = [f"{kept[precision]}: {result}{against}" for precision, result in compared.items()]
         run.describe(notes.paragraphs(*lines, notes.settings_note(settings)))
     print("\n".join([*lines, f"export run {run.id}"]))
     return run.id

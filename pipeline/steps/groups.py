@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from pipeline.data import dataset
+from pipeline.data import dataset, votes
 from pipeline.percent import interval, percent
 from pipeline.reports import notes, plots, seeds
 from pipeline.runs import addresses, queries, tracking
@@ -42,6 +42,9 @@ def train(settings: TrainSettings) -> str:
         members = [member.info.run_id for member in queries.members(run.id)]
         _record_curves(members, run)
         text = _record_figures(members, run, f"val/best_{settings.monitor}")
+        if learnt := votes.learnt(faces.about, settings.targets):
+            run.tag(labels=learnt)
+            text += f", against {votes.AGAINST[learnt]}"
         run.describe(
             notes.paragraphs(
                 f"**{text}.** All figures of each seed are in `seeds.csv`.",
@@ -62,6 +65,12 @@ def evaluate(settings: EvaluateSettings) -> str:
     with tracking.record("evaluate_seeds", settings, name=name) as run:
         evaluated = [evaluation.evaluate(replace(settings, run=one), parent=run) for one in trained]
         text = _record_figures(evaluated, run, f"{settings.split}/accuracy")
+        by_votes = queries.figures(run.id).get(f"{settings.split}/accuracy_votes")
+        if by_votes is not None:
+            text += (
+                f", against {votes.AGAINST['hard']}; {percent(by_votes)} against "
+                f"{votes.AGAINST['votes']}"
+            )
         run.tag(group=settings.run)
         run.describe(notes.paragraphs(f"**{text}.**", notes.settings_note(settings)))
         if settings.split == "test":  # groups of trainings are sorted by their accuracy on test
