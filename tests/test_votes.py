@@ -119,7 +119,9 @@ def test_a_file_without_ferplus_columns_is_refused(source: Faces, tmp_path: Path
         votes.join(source, tmp_path / "fer2013.csv")
 
 
-def test_votes_are_part_of_a_dataset_and_of_its_digest(voted: Dataset, tmp_path: Path) -> None:
+def test_votes_are_part_of_a_dataset_and_of_its_digest(
+    voted: Dataset, source: Faces, tmp_path: Path
+) -> None:
     dataset.save(voted, tmp_path / "d")
     back = dataset.load(tmp_path / "d")
     assert back.votes is not None
@@ -127,6 +129,7 @@ def test_votes_are_part_of_a_dataset_and_of_its_digest(voted: Dataset, tmp_path:
     assert np.array_equal(back.votes, voted.votes)
     assert np.array_equal(back.labels, voted.labels), "the hard labels are kept"
     without = dataset.digest(voted.images, voted.labels, voted.split)
+    assert assemble(source, source="drawn", policy="official", seed=0).digest == without
     assert back.digest != without
     changed = back.votes.copy()
     changed[5, 0] += 1
