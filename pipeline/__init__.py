@@ -9,7 +9,7 @@ import warnings
 
 from pipeline.quiet import hush
 
-# No start-up messages of TensorFlow: the run's tags describe the device (training/device.py). At
+# No start-up messages of TensorFlow: environment.json describes the device (training/device.py). At
 # another level, such as 0, all of them are shown.
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     hush()

@@ -147,7 +147,7 @@ class _Parser(argparse.ArgumentParser):
         main = getattr(sys.modules["__main__"], "__spec__", None)
         super().__init__(
             prog=f"python -m {main.name}" if main else None,
-            usage="%(prog)s [--name value ...]",
+            usage=f"%(prog)s {_positional(settings_class)}[--name value ...]",
             description=inspect.getdoc(settings_class),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             argument_default=argparse.SUPPRESS,
@@ -183,7 +183,8 @@ class _Parser(argparse.ArgumentParser):
         for action in self._actions:
             if field := self.settings_class.fields().get(action.dest):
                 default = defaults.get(field.name, field.default)
-                about = f"{field.setting.help} {_sentence(field)}(default: {default})"
+                shown = "" if default == "" else f"(default: {default})"
+                about = f"{field.setting.help} {_sentence(field)}{shown}"
                 action.help = about.replace("%", "%%")
 
     def error(self, message: str) -> NoReturn:
@@ -212,6 +213,12 @@ def _metavar(field: Field) -> str:
     if field.choices:
         return "{" + ",".join(field.choices) + "}"
     return "true|false" if field.plain_type is bool else field.plain_type.__name__.upper()
+
+
+def _positional(settings_class: type[AnySettings]) -> str:
+    """What a usage line says of words without a name, before the options."""
+    names = [f.name for f in settings_class.fields().values() if f.setting.positional]
+    return "".join(f"[{name} ...] " for name in names)
 
 
 def _sentence(field: Field) -> str:

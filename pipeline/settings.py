@@ -188,7 +188,7 @@ DATA = Annotated[
 ]
 MAX_TRAIN_FACES = Annotated[
     int,
-    Setting("Training faces to use, drawn at random by class from `seed`; 0 is all.", low=0),
+    Setting("Training images to use, stratified by class, drawn with `seed`; 0 is all.", low=0),
 ]
 
 
@@ -202,7 +202,7 @@ class NetworkSettings(Settings):
     width: Annotated[
         float,
         Setting(
-            "Factor on the channels of the convolutions; 1 is the published network.",
+            "Factor on the channels of the convolutions; 1 is the size in docs/training.md.",
             low=0.05,
             high=8,
         ),
@@ -210,7 +210,8 @@ class NetworkSettings(Settings):
     kernel: Annotated[
         int,
         Setting(
-            "Side of the convolutions' kernels, in pixels, odd; 3 is the published network.",
+            "Side of the convolution kernels, in pixels, odd; one convolution of each network has "
+            "a kernel larger by 2.",
             low=1,
             high=11,
             search=(3, 5),
@@ -219,8 +220,8 @@ class NetworkSettings(Settings):
     dropout: Annotated[
         float,
         Setting(
-            "Dropout rate: after each group of the report's network, whose own is not known; "
-            "before the softmax of ours.",
+            "Dropout rate: in `report` after each group of layers (the published report does not "
+            "give its rate); in `compact` and `strong` before the softmax layer.",
             low=0,
             below=1,
             search=Range(0, 0.6),
@@ -229,30 +230,31 @@ class NetworkSettings(Settings):
     init_from: Annotated[
         str | None,
         Setting(
-            "Trained network of the same `network`, `width` and `kernel` that gives the initial"
-            " weights: a train run's id, a model address or a .keras file."
+            "Trained network from whose weights the training starts (fine-tuning): a train run's "
+            "id, a model address or a .keras file, of the same `network`, `width` and `kernel`."
         ),
     ] = None
     tta: Annotated[
         Literal["none", "flip", "ten_crop", "flip_rotate"],
         Setting(
-            "Test-time augmentation of the saved network, which averages its probabilities "
-            "over: the face and its mirror image; ten crops; or the face, rotated by 10 "
-            "degrees to either side too, and their mirror images."
+            "Test-time augmentation, which becomes part of the saved network: the mean over none "
+            "(the image alone), flip (2 views: the image and its mirror image), ten_crop (10 "
+            "crops) or flip_rotate (6: the image, its rotations by 10 degrees to either side, and "
+            "the mirror images of the three). Predicting takes as many times as long."
         ),
     ] = "none"
     recalibrate_bn: Annotated[
         bool,
         Setting(
-            "Re-estimate batch normalisation's means and variances on training faces before "
-            "each validation, and for the saved network."
+            "Re-estimate the means and variances of batch normalisation on training images, before "
+            "each validation and for the saved network; otherwise they are moving averages."
         ),
     ] = False
     calibrate: Annotated[
         bool,
         Setting(
             "Divide the logits of the saved network by the temperature with the least log-loss on "
-            "the validation split (temperature scaling)."
+            "the validation split (temperature scaling); the predicted classes stay the same."
         ),
     ] = False
 
@@ -271,7 +273,10 @@ class OptimizerSettings(Settings):
         ),
     ] = "adam"
     lr: Annotated[
-        float, Setting("Peak learning rate.", above=0, search=Range(5e-5, 0.1, log=True))
+        float,
+        Setting(
+            "Learning rate; its peak where it varies.", above=0, search=Range(5e-5, 0.1, log=True)
+        ),
     ] = 0.0001
     momentum: Annotated[
         float,
@@ -292,12 +297,14 @@ class OptimizerSettings(Settings):
             when=("optimizer", "adamw"),
         ),
     ] = 0.004
-    batch_size: Annotated[int, Setting("Faces a step.", low=1, search=Range(8, 128, log=True))] = 64
+    batch_size: Annotated[
+        int, Setting("Images per step.", low=1, search=Range(8, 128, log=True))
+    ] = 64
     ema: Annotated[
         float,
         Setting(
-            "Exponential moving average of the weights, its window as a share of the training; "
-            "0 is off. The averaged weights are validated and saved.",
+            "Exponential moving average (EMA) of the weights: its window, as a share of the "
+            "training; 0 is off. The averaged weights are validated and saved.",
             low=0,
             below=1,
             search=Range(0, 0.1),
@@ -309,19 +316,19 @@ class OptimizerSettings(Settings):
 class ScheduleSettings(Settings):
     """schedule"""
 
-    epochs: Annotated[int, Setting("Passes over the training faces, at most.", low=1)] = 30
+    epochs: Annotated[int, Setting("Passes over the training images, at most.", low=1)] = 30
     schedule: Annotated[
         Literal["constant", "cosine", "one_cycle"],
         Setting(
-            "Learning rate over a training: constant, or after the warm-up down to 0 by half a "
-            "cosine or, in one_cycle, by a straight line.",
+            "Learning rate after the warm-up: constant, or falling to 0 along half a cosine "
+            "(cosine) or a straight line (one_cycle).",
             search=("constant", "cosine", "one_cycle"),
         ),
     ] = "constant"
     warmup: Annotated[
         float,
         Setting(
-            "Share of the training in which the learning rate rises to its peak.",
+            "Share of the training in which the learning rate rises linearly from 0 to `lr`.",
             low=0,
             below=1,
             search=Range(0, 0.3),
@@ -336,9 +343,9 @@ class LossSettings(Settings):
     targets: Annotated[
         Literal["auto", "votes", "hard"],
         Setting(
-            "What is learnt and validated against: votes (each class's share of a face's votes, "
-            "and their majority), or hard (the dataset's one label a face); auto is votes where "
-            "the dataset has them."
+            "Targets of training and validation: votes (soft labels: each class's share of an "
+            "image's votes; accuracy is against their majority), or hard (the dataset's one label "
+            "per image); auto is votes where the dataset has them."
         ),
     ] = "auto"
     loss: Annotated[
@@ -353,7 +360,7 @@ class LossSettings(Settings):
     label_smoothing: Annotated[
         float,
         Setting(
-            "Share of each target that is spread evenly over the classes.",
+            "Label smoothing: the share of each target that is spread evenly over the classes.",
             low=0,
             below=1,
             search=Range(0, 0.2),
@@ -362,8 +369,9 @@ class LossSettings(Settings):
     l2: Annotated[
         float,
         Setting(
-            "L2 penalty on two of the report network's convolutions, on all of another's. The "
-            "report does not give its own.",
+            "L2 penalty on the weights of convolutions: in `report` of the first two with 512 "
+            "channels (the published report does not give its penalty), in `compact` and `strong` "
+            "of all.",
             low=0,
             search=Range(1e-5, 0.03, log=True),
         ),
@@ -375,12 +383,13 @@ class AugmentationSettings(Settings):
     """augmentation of the training faces"""
 
     flip: Annotated[
-        bool, Setting("Mirror each face in every other epoch.", search=(False, True))
+        bool,
+        Setting("Mirror each image, left to right, in every other epoch.", search=(False, True)),
     ] = False
     shift: Annotated[
         int,
         Setting(
-            "Shift by up to as many pixels, in each direction.",
+            "Largest random shift, in pixels, in each direction.",
             low=0,
             high=SIDE // 2,
             search=Range(0, 6),
@@ -389,16 +398,20 @@ class AugmentationSettings(Settings):
     zoom: Annotated[
         float,
         Setting(
-            "Scale by up to this share, up (a crop) or down.", low=0, high=0.5, search=Range(0, 0.2)
+            "Largest random change of scale, as a share: 0.1 is 0.9 to 1.1 times the size.",
+            low=0,
+            high=0.5,
+            search=Range(0, 0.2),
         ),
     ] = 0.0
     rotate: Annotated[
-        float, Setting("Rotate by up to as many degrees.", low=0, high=45, search=Range(0, 20))
+        float, Setting("Largest random rotation, in degrees.", low=0, high=45, search=Range(0, 20))
     ] = 0.0
     cutout: Annotated[
         int,
         Setting(
-            "Side, in pixels, of the largest square that is filled with the face's mean.",
+            "Cutout: the largest side, in pixels, of a random square that is filled with the "
+            "image's mean; 0 is off.",
             low=0,
             high=SIDE,
             search=Range(0, 24),
@@ -407,7 +420,8 @@ class AugmentationSettings(Settings):
     mixup: Annotated[
         float,
         Setting(
-            "Mix faces and targets in pairs, by shares from Beta(mixup, mixup); 0 is off.",
+            "Mixup: mix images and their targets in pairs, with weights from Beta(mixup, mixup); "
+            "0 is off.",
             low=0,
             high=100,
             search=Range(0, 0.6),
@@ -416,8 +430,8 @@ class AugmentationSettings(Settings):
     image_size: Annotated[
         int,
         Setting(
-            "Side, in pixels, of the faces at the start of a training (progressive resizing); "
-            f"{SIDE} is their full size.",
+            "Side, in pixels, of the images at the start of a training (progressive resizing: "
+            f"smaller images train faster); {SIDE}, full size, turns it off.",
             low=16,
             high=SIDE,
             search=(32, 40, SIDE),
@@ -426,8 +440,8 @@ class AugmentationSettings(Settings):
     resize_at: Annotated[
         float,
         Setting(
-            "Share of the epochs that are trained at a smaller `image_size`; the others are at "
-            "full size.",
+            "Share of the epochs, from the first, that are trained at a smaller `image_size`; the "
+            "others are at full size.",
             low=0,
             high=1,
             search=Range(0.2, 0.5),
@@ -442,21 +456,20 @@ class StoppingSettings(Settings):
     patience: Annotated[
         int,
         Setting(
-            "Epochs at full image size without a better value of `monitor` before training "
-            "stops early; 0, which keep_epoch=last needs, is off.",
+            "Early stopping: epochs at full image size without a better value of `monitor` after "
+            "which training ends; 0 turns it off, and keep_epoch=last needs that.",
             low=0,
         ),
     ] = 10
     monitor: Annotated[
         Literal["accuracy", "macro_f1", "balanced_accuracy", "loss"],
-        Setting("Metric of the validation split by which an epoch is the best, and for patience."),
+        Setting("Validation metric by which keep_epoch=best and `patience` compare epochs."),
     ] = "accuracy"
     keep_epoch: Annotated[
         Literal["best", "last"],
         Setting(
-            "Epoch whose weights are saved: the best by `monitor`, or the last, for "
-            "a learning rate that falls to 0: then validation chooses nothing, and its "
-            "accuracy is less optimistic."
+            "Epoch whose weights are saved: best (by `monitor`), or last, which suits a learning "
+            "rate that falls to 0. Choosing the best makes its validation accuracy optimistic."
         ),
     ] = "best"
 
@@ -468,7 +481,7 @@ class RunSettings(Settings):
     seed: Annotated[
         int,
         Setting(
-            "Seed of initial weights, of the choice, order and augmentation of faces, and of "
+            "Seed of initial weights, of the choice, order and augmentation of images, and of "
             "dropout.",
             low=0,
             high=MAX_SEED,
@@ -478,11 +491,12 @@ class RunSettings(Settings):
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Setting(
-            "Computation dtype; auto is bfloat16 where the hardware computes in it, else float32."
+            "Computation dtype; auto is bfloat16 where the hardware computes in it, else float32. "
+            "The saved network is float32."
         ),
     ] = "auto"
     threads: Annotated[
-        int, Setting("Threads to compute with; 0 takes one a core.", low=0, high=1024)
+        int, Setting("Threads to compute with; 0 is one per core.", low=0, high=1024)
     ] = 0
 
 
@@ -547,8 +561,9 @@ class SourceSettings(Settings):
     names: Annotated[
         str | None,
         Setting(
-            "Classes of class folders with other names, 1:surprise,2:fear; of several sources one "
-            "list for all, or one each with semicolons between. Of a CSV, the codes from 7."
+            "Classes of class folders that have other names, such as 1:surprise,2:fear, or of a "
+            "CSV's codes from 7. For several sources one list for all, or one for each with "
+            "semicolons between."
         ),
     ] = None
     drop: Annotated[
@@ -606,13 +621,17 @@ class TrainSettings(Hyperparameters):
     data: DATA = LATEST
     resume: Annotated[
         str | None,
-        Setting("Id of an interrupted train run to continue from its last finished epoch."),
+        Setting(
+            "Id of an interrupted train run to continue from its last finished epoch, in the same "
+            "folder. Its settings are taken over."
+        ),
     ] = None
     seeds: Annotated[
         str | None,
         Setting(
-            "Seeds with commas between, in the place of `seed`: a group of trainings, one a seed. "
-            "An interrupted group is continued by the same command."
+            "Several seeds instead of `seed`, with commas between: a group of trainings, one for "
+            "each seed, with mean and standard deviation. The same command continues an "
+            "interrupted group."
         ),
     ] = None
 
@@ -645,7 +664,7 @@ class MainSettings(Hyperparameters, SourceSettings):
 
 @dataclass(frozen=True)
 class EvaluateSettings(Settings):
-    """Evaluate a trained network on a split that it was not trained on."""
+    """Evaluate a trained network on a split of a dataset, usually test."""
 
     run: Annotated[
         str,
@@ -663,20 +682,23 @@ class EvaluateSettings(Settings):
     ] = None
     split: Annotated[
         Literal["train", "validation", "test"],
-        Setting("Split to evaluate on. Test is for the end: nothing may be chosen by it."),
+        Setting(
+            "Split to evaluate on. Compare and choose networks on validation; test is for the end, "
+            "since choosing by it makes its accuracy optimistic."
+        ),
     ] = "test"
 
 
 @dataclass(frozen=True)
 class AuditSettings(Settings):
-    """List the training faces whose labels a network that did not learn them doubts most."""
+    """List the training images whose labels are most doubtful to networks not trained on them."""
 
     data: DATA = LATEST
     folds: Annotated[
         int,
         Setting(
-            "Parts of the train split; the labels of each are doubted by a network that is trained "
-            "on the others.",
+            "Folds of the train split (cross-validation); the labels of each are judged by a "
+            "network that is trained on the others.",
             low=2,
             high=20,
         ),
@@ -685,21 +707,26 @@ class AuditSettings(Settings):
         str, Setting("Network to train, by its recipe.", known=registry.NETWORKS, open=True)
     ] = "compact"
     width: Annotated[
-        float, Setting("Factor on the channels of its convolutions.", low=0.05, high=8)
+        float,
+        Setting(
+            "Factor on the network's channels; 1 is the size in docs/training.md.", low=0.05, high=8
+        ),
     ] = 0.5
-    epochs: Annotated[int, Setting("Passes over the training faces, for each part.", low=1)] = 8
-    faces: Annotated[int, Setting("Faces on the sheet.", low=1, high=600)] = 60
+    epochs: Annotated[int, Setting("Passes over the training images, for each fold.", low=1)] = 8
+    faces: Annotated[
+        int, Setting("Images on doubts.png, the most doubtful first.", low=1, high=600)
+    ] = 60
     seed: Annotated[
-        int, Setting("Seed of the parts and of the trainings.", low=0, high=MAX_SEED)
+        int, Setting("Seed of the folds and of the trainings.", low=0, high=MAX_SEED)
     ] = 0
     threads: Annotated[
-        int, Setting("Threads to compute with; 0 takes one a core.", low=0, high=1024)
+        int, Setting("Threads to compute with; 0 is one per core.", low=0, high=1024)
     ] = 0
 
 
 @dataclass(frozen=True)
 class PredictSettings(Settings):
-    """Find the faces in pictures and videos, and say what networks read in each."""
+    """Find the faces in pictures and videos, and predict the expression of each."""
 
     images: Annotated[
         str,
@@ -713,7 +740,7 @@ class PredictSettings(Settings):
     runs: Annotated[
         str,
         Setting(
-            "Networks: .onnx files, which need no Keras, and what evaluate takes as `run`; several "
+            "Networks: .onnx files, which need no Keras, or what evaluate takes as `run`; several "
             "with commas between. Of a run, its exported float32 file is used if it has one."
         ),
     ] = "models/compact-int8.onnx"
@@ -727,8 +754,8 @@ class PredictSettings(Settings):
     unsure: Annotated[
         float,
         Setting(
-            "An answer of a lower probability is marked as unsure (docs/predict.md says how often "
-            "such answers are right).",
+            "A prediction of a lower probability is marked as unsure (docs/predict.md says how "
+            "often such predictions are right).",
             low=0,
             high=1,
         ),
@@ -742,7 +769,9 @@ class PredictSettings(Settings):
     out: Annotated[str | None, Setting("File to write in place of printing.")] = None
     annotate: Annotated[
         str | None,
-        Setting("Folder for copies of the pictures with boxes and what the first network reads."),
+        Setting(
+            "Folder for copies of the pictures with boxes and the first network's predictions."
+        ),
     ] = None
 
 
@@ -763,7 +792,10 @@ class ExportSettings(Settings):
     ] = "own"
     precision: Annotated[
         Literal["both", "float32", "int8"],
-        Setting("float32, int8 (8-bit integers: a quarter of the size, several times as fast)."),
+        Setting(
+            "Files to write: float32, int8 (8-bit integers: a quarter of the size, nearly the same "
+            "predictions; the command says how near) or both."
+        ),
     ] = "both"
     data: Annotated[
         str | None,
@@ -786,7 +818,7 @@ class PageSettings(Settings):
         str | None,
         Setting(
             ".onnx files with commas between, the first of which is chosen at the start; left out, "
-            "the shipped one and the newest that export has recorded."
+            "models/compact-int8.onnx and the ten newest files that export has recorded."
         ),
     ] = None
     out: Annotated[
@@ -799,29 +831,48 @@ class PageSettings(Settings):
 
 @dataclass(frozen=True)
 class ReportSettings(Settings):
-    """Write the exhibits of the published report, and what goes beyond it, from the record."""
+    """Write the tables and plots of the published report, from recorded runs, as one HTML page.
+
+    The newest study follows them. Nothing is trained: what is missing is named with the command
+    that adds it.
+    """
 
     data: DATA = LATEST
     file: Annotated[str, Setting("File to write; the run keeps a copy.")] = "report.html"
 
 
 def markdown(*classes: type[Settings]) -> str:
-    """Content of docs/settings.md: a section for each class, a table row for each setting."""
+    """Content of docs/settings.md: a section for each class, a table row for each setting.
+
+    A class whose rows all stand above gets a sentence that names their sections.
+    """
     parts = []
+    above: dict[str, dict[str, str]] = {}  # rows by section and setting
     for cls in classes:
-        rows = "\n".join(_row(field) for field in cls.fields().values())
-        about = " ".join((cls.__doc__ or "").split())
         title = cls.__name__.removesuffix("Settings").lower()
-        parts.append(
-            f"## {title}\n\n{textwrap.fill(about, 100)}\n\n"
-            "| setting | default | values | searched | what it is |\n|---|---|---|---|---|\n"
-            f"{rows}\n"
-        )
+        rows = {field.name: _row(field) for field in cls.fields().values()}
+        about = " ".join((cls.__doc__ or "").split())
+        table = "| setting | default | values | searched | what it is |\n|---|---|---|---|---|\n"
+        body = table + "\n".join(rows.values())
+        if places := _sections(rows, above):
+            links = " and ".join(f"[{place}](#{place})" for place in places)
+            others = {name: None for place in places for name in above[place] if name not in rows}
+            without = ", ".join(f"`{name}`" for name in others)
+            body = f"It has the settings of {links}" + (f", without {without}." if others else ".")
+        parts.append(f"## {title}\n\n{textwrap.fill(about, 100)}\n\n{body}\n")
+        above[title] = rows
     return "\n".join(parts)
 
 
+def _sections(rows: dict[str, str], above: dict[str, dict[str, str]]) -> list[str]:
+    """The sections of `above` that have all of `rows`; empty if they lack one."""
+    places = [place for place, known in above.items() if rows.items() & known.items()]
+    found = {item for place in places for item in above[place].items()}
+    return places if rows.items() <= found else []
+
+
 def _row(field: Field) -> str:
-    default = "" if field.default in (None, MISSING) else f"`{field.default}`"
+    default = "" if field.default in (None, "", MISSING) else f"`{field.default}`"
     search = field.setting.search
     searched = ""
     if isinstance(search, Range):

@@ -1,4 +1,4 @@
-"""Train and evaluate the report's 13 settings, and compare the results with its figures.
+"""Train and evaluate the published report's 13 configurations, beside its accuracies.
 
 mlflow run . -e grid                                       all 13, at full length
 python -m search.grid --epochs_scale 0.1 --max_train_faces 2000      a quick try

@@ -1,8 +1,8 @@
-"""Search for better settings than the report's, in an Optuna study that can be continued.
+"""Search for better settings in an Optuna study, which the same command continues.
 
 python -m search.optuna_study                              20 trials on the newest dataset
 mlflow run . -e search -P study=wide -P space=wide -P trials=100 -P width=1 -P epochs=75
-python -m search.optuna_study --storage postgresql://host/optuna     on each of several machines
+python -m search.optuna_study --storage postgresql+psycopg://optuna@db/optuna     on each machine
 """
 
 from pipeline import cli

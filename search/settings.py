@@ -22,10 +22,12 @@ from search.methods import PRUNERS, SAMPLERS, SPACES
 
 WIDTH = Annotated[
     float,
-    Setting("Factor on the network's channels; 1 is the published network.", low=0.05, high=8),
+    Setting(
+        "Factor on the network's channels; 1 is the size in docs/training.md.", low=0.05, high=8
+    ),
 ]
 WORKERS = Annotated[
-    int, Setting("Trainings at a time; each gets its share of the cores.", low=1, high=256)
+    int, Setting("Trainings at a time; they share the cores evenly.", low=1, high=256)
 ]
 
 
@@ -33,24 +35,29 @@ WORKERS = Annotated[
 class SearchSettings(Settings):
     """Search for better settings: a study of many trainings, each a child run of the study's run.
 
-    The same command continues a study. Its dataset, network, width, epochs, max_train_faces, space
-    and seed stay as they were, so that its trials compare.
+    The same command continues a study. Its dataset, network, width, epochs, max_train_faces,
+    objective, cost and seed can't change, so that its trials are comparable; for others, give
+    another name as `study`.
     """
 
-    study: Annotated[str, Setting("Name of the study; a name that is on record is continued.")] = (
-        "emotion"
-    )
+    study: Annotated[
+        str,
+        Setting(
+            "Name of the study. One that exists is continued; another dataset needs another name."
+        ),
+    ] = "emotion"
     trials: Annotated[
         int,
         Setting(
-            "Trials of the whole study, those of earlier commands and other workers included.",
+            "Trials of the whole study, including those of earlier commands and other workers.",
             low=1,
         ),
     ] = 20
     timeout: Annotated[
         float,
         Setting(
-            "Seconds for the whole command, the end of the study included; 0 is no limit.",
+            "Seconds for the whole command, including the trainings and the evaluation at the end; "
+            "0 is no limit.",
             low=0,
         ),
     ] = 0.0
@@ -66,7 +73,7 @@ class SearchSettings(Settings):
         str,
         Setting(
             "Database of the study, as an SQLAlchemy address. Workers on other machines give "
-            "the same."
+            "the same (docs/several-machines.md)."
         ),
     ] = "sqlite:///optuna.db"
     checkpoints: Annotated[
@@ -88,7 +95,8 @@ class SearchSettings(Settings):
     epochs: Annotated[
         int,
         Setting(
-            "Most epochs of a trial. Those of the report's grid, up to 75, are scaled to it.",
+            "Most epochs of a trial. Those of the report's configurations, up to 75, are scaled to "
+            "it.",
             low=1,
         ),
     ] = 20
@@ -96,15 +104,15 @@ class SearchSettings(Settings):
     space: Annotated[
         str,
         Setting(
-            "Search space: narrow (batch size, learning rate, optimizer and epochs), wide (every "
-            "setting that has a search range), a .yaml file of the same form "
+            "Search space: narrow (batch size, learning rate, optimizer and its momentum), wide "
+            "(every setting that has a search range), a .yaml file of the same form "
             "(search/spaces/), or package.module:function."
         ),
     ] = "narrow"
     vary: Annotated[
         str,
         Setting(
-            "Parameters to vary beside or instead of those of `space`: NAME=LOW..HIGH, "
+            "Settings to vary beside those of `space`, or in another range: NAME=LOW..HIGH, "
             "NAME=LOW..HIGH log, NAME=A,B,C, or NAME for its own range; several with semicolons.",
             repeat=True,
         ),
@@ -112,14 +120,14 @@ class SearchSettings(Settings):
     fix: Annotated[
         str,
         Setting(
-            "Parameters to hold at a value: NAME=VALUE; several with blanks or semicolons.",
+            "Settings to keep at a value: NAME=VALUE; several with blanks or semicolons.",
             repeat=True,
         ),
     ] = ""
     start: Annotated[
         str | None,
         Setting(
-            "Setting to start from instead of the network's recipe: a train run's id, or "
+            "Configuration to start from instead of the network's recipe: a train run's id, or "
             "NAME=VALUE with blanks between."
         ),
     ] = None
@@ -133,41 +141,46 @@ class SearchSettings(Settings):
     grid: Annotated[
         Literal["best", "all", "none"],
         Setting(
-            "Settings of the report that are tried after the recipe: its baseline and its best "
-            "one, all 13, or none."
+            "Configurations of the published report that are tried after the recipe: best (its "
+            "baseline and its best one), all 13, or none."
         ),
     ] = "best"
     sampler: Annotated[
         str,
         Setting(
-            "Sampler, which proposes settings: curves (a Gaussian process that starts from the "
-            "recipe and learns from whole curves), tpe, cmaes, or random.",
+            "Sampler, which proposes configurations: curves (a Gaussian process that starts from "
+            "the recipe and learns from whole learning curves), tpe, cmaes, or random.",
             known=SAMPLERS,
             open=True,
         ),
     ] = "curves"
     pruner: Annotated[
         str,
-        Setting("Pruner, which ends a hopeless trial early.", known=PRUNERS, open=True),
+        Setting(
+            "Pruner, which ends poor trials early: halving (successive halving), median, or none.",
+            known=PRUNERS,
+            open=True,
+        ),
     ] = "halving"
     objective: Annotated[
         Literal["accuracy", "macro_f1", "balanced_accuracy", "loss"],
-        Setting("Metric of the validation split that is searched for, by its best epoch."),
+        Setting("Validation metric to optimise; a trial has the value of its best epoch."),
     ] = "accuracy"
     cost: Annotated[
         Literal["none", "multiply_adds", "parameters"],
         Setting(
-            "Second objective, to be low: the search is for the front of the objective against it."
+            "Second objective, to be minimised: the search is for the Pareto front of `objective` "
+            "and this cost."
         ),
     ] = "none"
     max_parameters: Annotated[
         int,
-        Setting("Most parameters of a network that is tried; 0 is no limit.", low=0),
+        Setting("Largest number of parameters of a network that is tried; 0 is no limit.", low=0),
     ] = 0
     max_multiply_adds: Annotated[
         int,
         Setting(
-            "Most multiply-adds a face of a network that is tried; 0 is no limit.",
+            "Largest number of multiply-adds per image of a network that is tried; 0 is no limit.",
             low=0,
             high=10**15,
         ),
@@ -175,13 +188,14 @@ class SearchSettings(Settings):
     stop_after: Annotated[
         int,
         Setting(
-            "Trials without a better best after which no further one begins; 0 is no limit.",
+            "Trials in succession that do not improve the best value after which no further one "
+            "begins; 0 is no limit.",
             low=0,
         ),
     ] = 0
     target: Annotated[
         float | None,
-        Setting("Value of the objective at which no further trial begins."),
+        Setting("Value of `objective` at which no further trial begins, such as 0.65."),
     ] = None
     seed: Annotated[
         int,
@@ -190,8 +204,8 @@ class SearchSettings(Settings):
     confirm: Annotated[
         int,
         Setting(
-            "Seeds on which the best settings are trained again: six on the first, the best three "
-            "of them on the second, the best two on the others.",
+            "New seeds on which the best configurations are trained again at the end: six on the "
+            "first, the best three of them on the second, the best two on the others.",
             low=1,
             high=100,
         ),
@@ -199,7 +213,7 @@ class SearchSettings(Settings):
 
     def check(self) -> None:
         require(self.study.strip() != "", "study", self.study, "a name")
-        address = "an address such as sqlite:///optuna.db or postgresql://host/name"
+        address = "an address such as sqlite:///optuna.db or postgresql+psycopg://user@host/name"
         require("://" in self.storage, "storage", self.storage, address)
         spaces = f"{', '.join(SPACES)}, a .yaml file or package.module:function"
         is_space = self.space in SPACES or self.space.endswith((".yaml", ".yml"))
@@ -215,7 +229,7 @@ class SearchSettings(Settings):
 
 @dataclass(frozen=True)
 class GridSettings(Settings):
-    """Train and evaluate the report's 13 settings and compare the results with its figures."""
+    """Train and evaluate the published report's 13 configurations, beside its accuracies."""
 
     data: DATA = LATEST
     width: WIDTH = 1.0
@@ -233,11 +247,14 @@ class GridSettings(Settings):
 
 @dataclass(frozen=True)
 class CompareSettings(Settings):
-    """Test which of several networks is better on the same test faces."""
+    """Test which of several networks is better on the same test images (paired tests)."""
 
     runs: Annotated[
         str,
-        Setting("Ids of two or more evaluate runs, or evaluated train runs, with commas between."),
+        Setting(
+            "Ids of two or more evaluated train runs, groups of seeds, or evaluate runs, with "
+            "commas between; must be given."
+        ),
     ] = ""
 
     def check(self) -> None:
@@ -255,7 +272,8 @@ INTRODUCTION = """# Settings
 
 Generated from the code by `make docs`. On a command line a setting is given as `--name value`, and
 with `mlflow run` as `-P name=value`. Defaults that a network changes are in its recipe
-([training](training.md)).
+([training](training.md#recipes)). In names of settings a face
+is a 48x48 image of a dataset.
 """
 ALL = (
     settings.IngestSettings,

@@ -141,6 +141,17 @@ def test_pruning_spares_the_best_and_ends_the_hopeless_at_a_rung() -> None:
     assert not trial.should_prune(), "its best epoch so far counts"
 
 
+def test_pruning_by_a_loss_keeps_the_lowest_one_so_far() -> None:
+    pruner = samplers.make_pruner("halving", 6)  # which compares after two epochs
+    study = optuna.create_study(direction="minimize", pruner=pruner)
+    for losses, pruned in (((1.5, 1.0), False), ((1.1, 1.2), True), ((9.0, 0.5), False)):
+        trial = study.ask()
+        for epoch, loss in enumerate(losses, start=1):
+            trial.report(loss, epoch)
+        assert trial.should_prune() == pruned, losses
+        study.tell(trial, min(losses))
+
+
 def test_samplers_and_pruners_are_those_of_their_names() -> None:
     assert isinstance(samplers.make_sampler("random", 0, *REST), optuna.samplers.RandomSampler)
     assert isinstance(samplers.make_sampler("tpe", 0, *REST), optuna.samplers.TPESampler)

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from pipeline.data.pictures import as_face
 
 MARGIN = 1.2
-"""Side of the crop as a share of the box's longer side. FER2013's faces are cut so: a tile's side
-is 1.18 to 1.27 of the box that the detector finds in it (docs/predict.md)."""
+"""Side of the crop as a share of the box's longer side. FER2013's faces are cut so: a median
+tile's side is 1.17 of the box that the detector finds in it (docs/predict.md)."""
 UP = 0.05
 """Shift of the crop upwards, as a share of the box's longer side, measured in the same way."""
 

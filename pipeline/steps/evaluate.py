@@ -87,7 +87,7 @@ def evaluate(settings: EvaluateSettings, parent: Run | None = None) -> str:
         print(f"without copies of training faces {metrics.accuracy_text(unseen_result)}")
     if not all_known:
         print("not all training faces of this network are known: some may be among these")
-    print(f"the {settings.split} split of this dataset had been evaluated {earlier} times before")
+    print(f"earlier evaluations of this {settings.split} split: {earlier}")
     print(f"evaluate run {run.id}")
     return run.id
 
@@ -208,7 +208,7 @@ def evaluation_note(
         f"{metrics.against(result)}. {alone}",
         more,
         f"It recognises *{weakest}* least often: recall {recall}. The most confident errors are in "
-        f"`mistakes.png`. These images had been evaluated {earlier} times before.",
+        f"`mistakes.png`. Earlier evaluations of these images: {earlier}.",
         notes.settings_note(given),
         f"Next: is it better than another one? `mlflow run . -e compare -P runs={run.id},OTHER`",
     )

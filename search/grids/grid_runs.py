@@ -125,8 +125,8 @@ def _note(settings: GridSettings, table: pd.DataFrame) -> str:
         )
     return notes.paragraphs(
         best,
-        f"{len(measured)} of {len(table)} settings were trained; all are beside the report's in "
-        "`report_vs_measured.png`.",
+        f"{len(measured)} of {len(table)} configurations were trained; all are beside the report's "
+        "in `report_vs_measured.png`.",
         notes.settings_note(settings),
     )
 

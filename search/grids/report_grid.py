@@ -1,4 +1,4 @@
-"""The report's 13 settings with the accuracies that it claims."""
+"""The published report's 13 configurations with the accuracies that it claims."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Setting:
 
     @property
     def stale(self) -> bool:
-        """Whether the report's table for this row is another model's."""
+        """Whether the report shows another row's table here, so that `accuracy` is unproven."""
         return self.copy_of is not None
 
     @property

@@ -7,6 +7,7 @@ from numpy.random import SeedSequence
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from pipeline import registry
@@ -117,7 +118,8 @@ class BestSoFar(BasePruner):
         if trial.last_step is None:
             return False
         best = copy(trial)
-        best.intermediate_values = {trial.last_step: max(trial.intermediate_values.values())}
+        better = max if study.direction == StudyDirection.MAXIMIZE else min
+        best.intermediate_values = {trial.last_step: better(trial.intermediate_values.values())}
         return self.pruner.prune(study, best)
 
 

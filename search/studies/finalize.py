@@ -84,7 +84,7 @@ def _end(
     confirmed = _race(study, plan, parent, best, deadline, display)
     winner = confirmed[0]
     display.stop()
-    display.print(f"training the winner, the setting of trial {winner.trial.number}")
+    display.print(f"training the winner, the configuration of trial {winner.trial.number}")
     run_id = _train(winner.settings, study, plan, parent)
     lease.require()  # the test split is opened once, and one model registered
     tested = _evaluate(run_id, study, plan.data, parent)
@@ -142,7 +142,7 @@ def _race(
     deadline: Deadline,
     display: Display,
 ) -> list[Finalist]:
-    """Train the best settings on fresh seeds, fewer on each; returns all finalists, ranked.
+    """Train the best configurations on new seeds, fewer on each; returns all finalists, ranked.
 
     The best six by one seed each are often not the best by their means. A round that would take
     the command beyond its deadline is left out.
@@ -160,7 +160,8 @@ def _race(
             break
         seed = settings.seed + 1 + number
         print(
-            f"confirming the best {len(racing)} settings on seed {seed}: {display.summary(study)}"
+            f"training the best {len(racing)} configurations on the new seed {seed}: "
+            f"{display.summary(study)}"
         )
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
         work = partial(_confirm_one, study, parent, plan.slots, display)
@@ -183,7 +184,7 @@ def _confirm_one(
     one: tuple[int, TrainSettings],
     stop: threading.Event,
 ) -> float:
-    """The value of one setting on one fresh seed; the worst one if it could not be trained."""
+    """The value of one configuration on a new seed; the worst one if it could not be trained."""
     number, training = one
     metric = f"val/best_{training.monitor}"
     if done := queries.finished_run("confirm", training, study.user_attrs["digest"], parent.id):

@@ -141,7 +141,7 @@ def cost(table: pd.DataFrame, settings: SearchSettings, parent: Run) -> str:
         f"{len(table)} trials ({counts}): {epochs:,} epochs in {hours:.2f} hours of training. "
         f"Those that did not fail asked for {planned:,}; ending early saved "
         f"{percent(1 - ended['epochs'].sum() / planned, 0)} of them. "
-        f"The report's 13 settings at this length take {grid_epochs:,} epochs "
+        f"The report's 13 configurations at this length take {grid_epochs:,} epochs "
         f"({epochs / grid_epochs:.2f} times as many were spent). Recording the epochs and "
         f"calling the pruner took {percent(_recording_share(parent))} of the trials' time."
     )
