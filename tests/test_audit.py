@@ -72,7 +72,7 @@ def test_wrong_labels_are_doubted_most_and_their_votes_stand_beside_them() -> No
 @needs_cleanlab
 @pytest.mark.slow
 def test_an_audit_lists_every_training_face_and_no_other(dataset: Dataset, data: str) -> None:
-    run_id = audit(AuditSettings(data=data, network=TINY, folds=2, epochs=1, faces=6, threads=1))
+    run_id = audit(AuditSettings(data=data, network=TINY, folds=2, epochs=1, faces=6))
     run = MlflowClient().get_run(run_id)
     assert (run.info.status, run.data.tags["step"]) == ("FINISHED", "audit")
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/doubts.csv")
