@@ -26,7 +26,7 @@ from tests.conftest import Start
 from tests.tiny import TINY
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is missing: requirements-ray.txt"
+    importlib.util.find_spec("ray") is None, reason="Ray is missing: requirements-test.txt"
 )
 EPOCHS = 30
 NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
