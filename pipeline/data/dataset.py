@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -29,8 +29,27 @@ SOURCE_SPLITS = {
 Bytes = NDArray[np.uint8]
 
 
+class _Rows:
+    """What `Faces` and `Dataset` share: arrays with a row a face."""
+
+    images: Bytes
+    labels: Bytes
+    split: Bytes
+    votes: Bytes | None
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """The faces of a mask (N,) or of indices."""
+        return replace(
+            self,  # type: ignore[type-var]  # a dataclass in both
+            images=self.images[rows],
+            labels=self.labels[rows],
+            split=self.split[rows],
+            votes=None if self.votes is None else self.votes[rows],
+        )
+
+
 @dataclass(frozen=True)
-class Faces:
+class Faces(_Rows):
     """Faces of a source, all arrays uint8.
 
     images: (N, 48, 48) grey levels. labels: (N,) class codes, places in `classes`. split: (N,) the
@@ -54,19 +73,9 @@ class Faces:
         coded = replace(self, labels=np.array(codes, np.uint8)[self.labels], classes=classes)
         return coded if absent not in codes else coded.take(coded.labels < absent)
 
-    def take(self, rows: NDArray[Any]) -> "Faces":
-        """The faces of a mask (N,) or of indices."""
-        return replace(
-            self,
-            images=self.images[rows],
-            labels=self.labels[rows],
-            split=self.split[rows],
-            votes=None if self.votes is None else self.votes[rows],
-        )
-
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(_Rows):
     """Faces with a split: images (N, 48, 48), labels (N,), split (N,), votes (N, classes), all
     uint8.
 
@@ -87,16 +96,6 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """Class names by their code in `labels`."""
         return tuple(self.about.get("classes", CLASSES))
-
-    def take(self, rows: NDArray[Any]) -> "Dataset":
-        """The faces of a mask (N,) or of indices."""
-        return replace(
-            self,
-            images=self.images[rows],
-            labels=self.labels[rows],
-            split=self.split[rows],
-            votes=None if self.votes is None else self.votes[rows],
-        )
 
     def part(self, split: int) -> tuple[Bytes, Bytes]:
         """Images (n, 48, 48, 1) and labels (n,) of one split, in the dataset's order."""
