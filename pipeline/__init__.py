@@ -17,6 +17,8 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 # later, and without them trains at less than half the speed (DECISIONS.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Commands print the address of their run themselves, without a password that may be in it.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # Without git, GitPython would end the import of MLflow's project code with a page of advice.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 # Keras asks JAX for the 64 bits of its counters, and gets 32, which are enough.

@@ -95,8 +95,6 @@ def _hide_secrets(arguments: Sequence[str]) -> None:
     addresses = [part for a in arguments for part in (a, a.partition("=")[2]) if "://" in part]
     for address in addresses:
         secrets.remember(address)
-    if "@" in os.environ.get("MLFLOW_TRACKING_URI", ""):  # MLflow prints it after each run
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if PROJECT_RUN in os.environ and any(secrets.masked(a) != a for a in addresses):
         with contextlib.suppress(Exception):  # a store that can't be used is reported later
             _import("pipeline.runs.tracking:hide_secrets")(os.environ[PROJECT_RUN])
