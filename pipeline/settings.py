@@ -776,6 +776,27 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True)
+class EnsembleSettings(Settings):
+    """Write one network that answers with the mean of several trained ones."""
+
+    run: Annotated[
+        str,
+        Setting(
+            "Two networks or more, with commas between: train runs' ids, groups' ids (all their "
+            "trainings), model addresses or .keras files; must be given."
+        ),
+    ] = ""
+    data: Annotated[
+        str | None,
+        Setting(
+            "A dataset folder or an ingest run's id, whose validation faces compare the ensemble "
+            "with its members; left out, it is the dataset that the first run was trained on."
+        ),
+    ] = None
+    file: Annotated[str, Setting("File to write; its run keeps a copy.")] = "ensemble.keras"
+
+
+@dataclass(frozen=True)
 class ExportSettings(Settings):
     """Write a trained network as ONNX files, which ONNX Runtime computes without Keras."""
 

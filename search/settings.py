@@ -288,6 +288,7 @@ ALL = (
     settings.TrainSettings,
     settings.MainSettings,
     settings.EvaluateSettings,
+    settings.EnsembleSettings,
     settings.AuditSettings,
     settings.ExportSettings,
     settings.PredictSettings,

@@ -1,5 +1,6 @@
 """ONNX files give what Keras gives, for every test-time augmentation, and say so in the record."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -7,12 +8,13 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipeline.data import CLASSES, sample
+from pipeline.data import CLASSES, VALIDATION, dataset, sample
 from pipeline.errors import InputError
 from pipeline.exported import network
-from pipeline.networks import exportable, files
+from pipeline.networks import ensemble, exportable, files, learnt
 from pipeline.networks.temperature import with_temperature
 from pipeline.networks.tta import with_tta
+from pipeline.percent import percent
 from pipeline.runs import addresses
 from pipeline.settings import EvaluateSettings
 from pipeline.steps.evaluate import evaluate
@@ -32,6 +34,47 @@ def test_an_onnx_file_answers_as_keras_does(tta: str, tmp_path: Path) -> None:
     exportable.write_onnx(calibrated, tmp_path / "n.onnx")
     found = network.load(tmp_path / "n.onnx").predict(FACES)
     assert abs(found - expected).max() < 1e-5
+
+
+def test_the_mean_of_two_networks_is_saved_in_one_file_and_exported(tmp_path: Path) -> None:
+    saved = [files.load(ROOT / "models" / f"{name}.keras") for name in ("compact", "compact-votes")]
+    each = [files.predict(one, FACES) for one in saved]
+    ensemble.mean(saved).save(tmp_path / "mean.keras")
+    loaded = files.load(tmp_path / "mean.keras")
+    expected = files.predict(loaded, FACES)
+    assert abs(np.mean(each, axis=0) - expected).max() < 1e-5
+    assert abs(each[0] - each[1]).max() > 0.1
+    assert exportable.augmentation(loaded) == "flip_rotate"
+    exportable.write_onnx(exportable.exportable(loaded, "flip_rotate"), tmp_path / "mean.onnx")
+    found = network.load(tmp_path / "mean.onnx").predict(FACES)
+    assert abs(found - expected).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_measured_beside_its_members(command: Command, trained: str) -> None:
+    other, data = str(ROOT / "models" / "compact-votes.keras"), addresses.dataset_of(trained)
+    done = command("pipeline.ensemble", run=f"{trained},{other}")
+    assert done.returncode == 0, done.stderr
+    [run] = mlflow.MlflowClient().search_runs(["0"], "tags.step = 'ensemble'")
+    whole = run.data.metrics["val/accuracy"]
+    assert f"validation accuracy {percent(whole)}" in done.stdout
+    card = zipfile.ZipFile("ensemble.keras").read(learnt.CARD).decode()
+    assert f"`{trained}`" in card
+    assert f"`{other}`" in card
+
+    both = addresses.model_files(f"{trained},{other}")[0]
+    images, labels = dataset.load_without_test(addresses.dataset_folder(data)).part(VALIDATION)
+    each = [files.predict(files.load(file), images) for file in both.values()]
+    assert (np.mean(each, axis=0).argmax(axis=1) == labels).mean() == pytest.approx(whole, abs=1e-4)
+    seen = {hash_ for file in both.values() for hash_ in learnt.read(file).hashes}  # type: ignore
+    assert set(learnt.read(Path("ensemble.keras")).hashes) == seen  # type: ignore[union-attr]
+
+    done = command("pipeline.evaluate", run="ensemble.keras", data=data, split="validation")
+    assert f"accuracy {percent(whole)}" in done.stdout, done.stderr
+
+    done = command("pipeline.ensemble", run=trained)
+    assert done.returncode == 2
+    assert "expected two or more networks" in done.stderr
 
 
 @pytest.mark.slow

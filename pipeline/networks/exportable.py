@@ -11,11 +11,13 @@ from keras import ops
 
 from pipeline.data import SIDE
 from pipeline.errors import InputError, reason
-from pipeline.networks import temperature, tta
+from pipeline.networks import ensemble, temperature, tta
 from pipeline.quiet import held_back_stderr
 
 EARLIER_NAMES = {"turned": "flip_rotate", "ten": "ten_crop"}
 """Names of test-time augmentations in the files of earlier versions."""
+MIXED = "mixed"
+"""Augmentation of an ensemble whose members have different ones, each its own."""
 AUGMENTATIONS = ("flip", "ten_crop", "flip_rotate", *EARLIER_NAMES)
 
 
@@ -25,8 +27,13 @@ def exportable(model: keras.Model, wanted: str) -> keras.Model:
     It shares its weights. All views go through the network as one batch, and rotation is written as
     a weighted sum of four pixels, since ONNX has no operation for Keras' affine_transform.
     """
+    if members := ensemble.members(model):
+        own = wanted == MIXED
+        return ensemble.mean(
+            [exportable(one, augmentation(one) if own else wanted) for one in members]
+        )
     inner = _inner(model)
-    if inner is not None and model.name == f"{inner.name}{temperature.SUFFIX}":
+    if inner is not None and ensemble.own_name(model) == f"{inner.name}{temperature.SUFFIX}":
         replaced = exportable(inner, wanted)
         return keras.models.clone_model(
             model,
@@ -41,12 +48,15 @@ def exportable(model: keras.Model, wanted: str) -> keras.Model:
 
 def augmentation(model: keras.Model) -> str:
     """The test-time augmentation that a saved network averages over, by the name of its graph."""
+    if found := {augmentation(one) for one in ensemble.members(model)}:
+        return found.pop() if len(found) == 1 else MIXED
     inner = _inner(model)
     if inner is None:
         return "none"
-    if model.name == f"{inner.name}{temperature.SUFFIX}":
+    name = ensemble.own_name(model)
+    if name == f"{inner.name}{temperature.SUFFIX}":
         return augmentation(inner)
-    name = model.name.removeprefix(f"{inner.name}_")
+    name = name.removeprefix(f"{inner.name}_")
     return EARLIER_NAMES.get(name, name) if name in AUGMENTATIONS else "none"
 
 

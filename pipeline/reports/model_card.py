@@ -1,6 +1,6 @@
 """Model card: what a network learnt from, how, how well it does, and what it is not for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,13 @@ policing, border control or health, nor to watch people at work. A face does not
 feels. In the European Union, emotion recognition at work and in schools is prohibited (Regulation
 2024/1689, article 5)."""
 
+_PURPOSE = (
+    "## What it is for",
+    "Research and teaching on images like those it learnt from. Figures on other images, and for "
+    "groups of people, are not known; measure them first.",
+    NOT_FOR,
+)
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -45,9 +52,7 @@ def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> st
     classes = validation.classes
     return paragraphs(
         f"# {settings.network}, a network that reads {_in_words(len(classes))} facial expressions",
-        f"Input: grey images of one face, (N, 48, 48, 1), grey levels 0 to 255. Output: "
-        f"probabilities (N, {len(classes)}) of {', '.join(classes)}. "
-        f"{facts.parameters:,} parameters.",
+        _interface(classes, facts.parameters),
         "## What it learnt from",
         f"{facts.training_images:,} different images of `{facts.about['source']}` (split "
         f"{facts.about['policy']}, dataset digest `{facts.about['digest']}`). {_known(facts)}",
@@ -58,10 +63,41 @@ def model_card(settings: TrainSettings, facts: Facts, validation: Metrics) -> st
         f"{facts.device}. Train run `{facts.run}`.",
         _FIGURES,
         figures(validation, "validation"),
-        "## What it is for",
-        "Research and teaching on images like those it learnt from. Figures on other images, and "
-        "for groups of people, are not known; measure them first.",
-        NOT_FOR,
+        *_PURPOSE,
+    )
+
+
+def ensemble_card(
+    validation: Metrics,
+    accuracies: Mapping[str, float],
+    training_images: int,
+    parameters: int,
+    *,
+    all_known: bool,
+) -> str:
+    """The card of an ensemble as Markdown; `accuracies` are its members' on the same images."""
+    classes = validation.classes
+    count = f"{training_images:,} different images"
+    return paragraphs(
+        f"# The mean of {len(accuracies)} networks that read {_in_words(len(classes))} facial "
+        "expressions",
+        _interface(classes, parameters),
+        "## What it learnt from",
+        f"{count}, those of its members together. The file holds a hash of each, so that "
+        "`evaluate` can leave copies of them out."
+        if all_known
+        else f"{count} are known; those of some members, or of their initial weights, are not.",
+        "## Its members",
+        "\n".join(
+            [
+                "| network | accuracy on the same validation images |",
+                "|---|---|",
+                *(f"| `{name}` | {percent(value)} |" for name, value in accuracies.items()),
+            ]
+        ),
+        _FIGURES,
+        figures(validation, "validation"),
+        *_PURPOSE,
     )
 
 
@@ -92,6 +128,13 @@ def figures(evaluation: Metrics, split: str, more: str = "") -> str:
         f"({interval(evaluation.low, evaluation.high)}, {count:,} images){against(evaluation)}. "
         f"{more}".rstrip(),
         "\n".join(["| class | recall | precision |", "|---|---|---|", *rows]),
+    )
+
+
+def _interface(classes: Sequence[str], parameters: int) -> str:
+    return (
+        f"Input: grey images of one face, (N, 48, 48, 1), grey levels 0 to 255. Output: "
+        f"probabilities (N, {len(classes)}) of {', '.join(classes)}. {parameters:,} parameters."
     )
 
 

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from pipeline import paths, secrets
 from pipeline.errors import InputError, reason
 from pipeline.runs.queries import find, get, local_artifacts, members, use_store
-from pipeline.settings import LATEST, EvaluateSettings, ExportSettings
+from pipeline.settings import LATEST, EnsembleSettings, EvaluateSettings, ExportSettings
 
 LONGEST_ID = 100
 FILES = (".keras", ".onnx")
@@ -90,6 +90,23 @@ def model_file(address: str, *, onnx: bool = False) -> tuple[Path, str | None]:
     return files[0], run_id
 
 
+def model_files(text: str) -> tuple[dict[str, Path], str | None]:
+    """The .keras files of several networks by address, and the id of the first one's run, if known.
+
+    `text` has addresses of `model_file` or of groups, with commas between. Raises InputError for
+    fewer than two networks.
+    """
+    files: dict[str, Path] = {}
+    trained_by = []
+    for address in paths.several(text):
+        for one in trainings(address):
+            files[one], run = model_file(one)
+            trained_by.append(run)
+    if len(files) < 2:
+        raise InputError(f"run={text}: expected two or more networks, with commas between")
+    return files, next(filter(None, trained_by), None)
+
+
 def exported_file(trained_by: str | None) -> Path | None:
     """The float32 ONNX file of a training, averaging as its own network does; None without one."""
     try:
@@ -118,7 +135,9 @@ def trainings(address: str) -> list[str]:
     return [member.info.run_id for member in members(address)]
 
 
-def dataset_to_evaluate(settings: EvaluateSettings | ExportSettings, trained_by: str | None) -> str:
+def dataset_to_evaluate(
+    settings: EvaluateSettings | EnsembleSettings | ExportSettings, trained_by: str | None
+) -> str:
     """Address of the dataset to evaluate on: the setting `data`, or the dataset of the training."""
     if settings.data is not None:
         return settings.data

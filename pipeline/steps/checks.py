@@ -11,6 +11,7 @@ from pipeline.runs import addresses
 from pipeline.settings import (
     LATEST,
     AuditSettings,
+    EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
     MainSettings,
@@ -35,6 +36,13 @@ def evaluate(settings: EvaluateSettings) -> None:
     for run in addresses.trainings(settings.run):
         _, trained_by = addresses.model_file(run, onnx=True)
         addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
+
+
+def ensemble(settings: EnsembleSettings) -> None:
+    if not settings.file.endswith(".keras"):
+        raise InputError(f"file={settings.file}: the name of the file must end with .keras")
+    _, trained_by = addresses.model_files(settings.run)
+    addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 
 
 def export(settings: ExportSettings) -> None:
