@@ -19,8 +19,8 @@ def train_trial(seconds: float, send: job.Send, settings: TrainSettings, *argume
     def sleep(
         settings: TrainSettings, faces: Dataset, run: Run, *, on_epoch: Sequence[OnEpoch], **_: Any
     ) -> TrainResult:
-        run.tag(precision="none")
         run.log_environment()
+        run.tag(precision="none")
         run.describe(repeatable_note(settings, run))
         state = TrainState()
         for epoch in range(1, settings.epochs + 1):

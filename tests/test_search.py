@@ -92,7 +92,7 @@ def training_process() -> int | None:
 def assert_accounted_for(trials: int) -> None:
     """Assert that all trials have ended, none is missing or duplicate, and all runs have ended."""
     study = stored_study()
-    assert storage.count(study) == storage.Count(n_done=trials, running=0)
+    assert storage.count(study.trials) == storage.Count(n_done=trials, running=0)
     [parent] = runs("study")
     children = runs("trial")
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
@@ -214,7 +214,7 @@ def test_ctrl_c_accounts_for_every_trial_and_the_same_command_goes_on(
     moved = Path(data).rename(f"{data} moved")
     start_study(data=moved, trials=2, **LONG)
     continued = stored_study()
-    until(lambda: storage.count(continued) == storage.Count(n_done=2, running=0))
+    until(lambda: storage.count(continued.trials) == storage.Count(n_done=2, running=0))
     finished = continued.get_trials(states=(TrialState.COMPLETE,))
     assert sorted((t.params for t in finished), key=as_text) == by_lr[0]
 
@@ -254,7 +254,7 @@ def test_a_command_whose_faces_are_gone_uses_up_no_trial(data: str) -> None:
             Deadline(0),
             Display(plan, Deadline(0)),
         ).run(threading.Event())
-    assert storage.count(study) == storage.Count(n_done=0, running=0)
+    assert storage.count(study.trials) == storage.Count(n_done=0, running=0)
 
 
 @pytest.mark.slow
@@ -356,7 +356,7 @@ def _assert_put_up_again(study: optuna.Study, run_id: str) -> None:
     assert repeat.params == failed.params
     assert "completed_rung_0" in failed.system_attrs
     assert "completed_rung_0" not in repeat.system_attrs, "it is judged anew"
-    assert storage.count(study) == storage.Count(n_done=0, running=0)
+    assert storage.count(study.trials) == storage.Count(n_done=0, running=0)
     assert MlflowClient().get_run(run_id).info.status == "FAILED"
 
 
@@ -370,7 +370,7 @@ def test_settings_whose_process_is_killed_again_and_again_are_given_up(store: Pa
         if study.trials[-1].state == TrialState.WAITING:
             study.ask()
     assert len(study.trials) == interruptions + storage.RETRIES + 1
-    assert storage.count(study) == storage.Count(n_done=1, running=0)
+    assert storage.count(study.trials) == storage.Count(n_done=1, running=0)
 
 
 def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store: Path) -> None:
@@ -388,8 +388,8 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
         Display(plan, Deadline(0)),
     )
     taken: list[dict[str, Any]] = []
-    while not worker.has_enough():
-        taking = worker.take()
+    while not worker.has_enough(trials := worker.trials()):
+        taking = worker.take(trials)
         assert taking is not None, "no trial runs"
         trial, point = taking
         taken.append(point)
@@ -456,7 +456,7 @@ def test_an_earlier_study_that_cannot_be_used_is_named(
         study = open_study(settings, database)
         study.enqueue_trial(plan.first_points()[0])
         study.tell(study.ask(), 0.5)
-        enqueue(study, plan)
+        enqueue(study, plan, study.trials)
 
     with pytest.raises(InputError, match=said):
         propose()

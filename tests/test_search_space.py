@@ -318,7 +318,7 @@ def test_a_study_ends_at_its_target_or_without_progress(
     study = optuna.create_study(direction="maximize")
     for value in (0.5, 0.7, 0.6, 0.65):
         study.tell(study.ask(), value)
-    assert storage.ended_early(study, target, stop_after) is ended
+    assert storage.ended_early(study.trials, target, stop_after, maximize=True) is ended
 
 
 def test_a_space_may_be_narrowed_in_mid_study_but_gets_no_new_choices(store: Path) -> None:

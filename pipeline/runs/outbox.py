@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlflow
@@ -32,6 +33,10 @@ ANSWER = 5.0
 """Seconds that a request waits for its answer."""
 PAUSE = 2.0
 """Seconds between two tries."""
+GATHERING = 5.0
+"""Seconds for which a request waits for others, which are sent as one, unless they are wanted."""
+MOST = {"metrics": 800, "params": 100, "tags": 100}
+"""Most entries of each kind in one request; MLflow takes 1,000 in all."""
 END = 10.0
 """Seconds for which the end of a run waits until everything is sent."""
 OUTAGE = 900.0
@@ -60,6 +65,8 @@ class Outbox:
         self._run, self._address = run_id, address
         self._pending: deque[Request] = deque()
         self._changed = threading.Condition()
+        self._waiting = 0
+        """Threads that wait for everything to be sent."""
         self._is_closed = False
         FOLDER.mkdir(exist_ok=True)
         self._path = FOLDER / f"{run_id}.jsonl"
@@ -69,11 +76,15 @@ class Outbox:
         self._header = self._file.tell()
         threading.Thread(target=self._send_all, daemon=True).start()
 
-    def log(self, metrics: list[dict[str, Any]], tags: dict[str, str]) -> None:
-        """Send points (key, value, timestamp, step) and tags."""
+    def log(
+        self,
+        metrics: Sequence[dict[str, Any]] = (),
+        params: Mapping[str, str] = MappingProxyType({}),
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Send points (key, value, timestamp, step), params and tags."""
         points = [one | {"value": _number(one["value"])} for one in metrics]
-        pairs = [{"key": key, "value": value} for key, value in tags.items()]
-        self._put("log-batch", metrics=points, tags=pairs)
+        self._put("log-batch", metrics=points, params=_pairs(params), tags=_pairs(tags))
 
     def update(self, **values: object) -> None:
         """Change the run's run_name, or its status and end_time."""
@@ -82,7 +93,12 @@ class Outbox:
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, `seconds` at most; whether it is."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._pending, seconds)
+            self._waiting += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._pending, seconds)
+            finally:
+                self._waiting -= 1
 
     def require_sent(self, seconds: float) -> None:
         """Wait as `flush` does. Raises InputError if the server does not take it all."""
@@ -120,15 +136,25 @@ class Outbox:
 
     def _send_all(self) -> None:
         """Main function of the thread."""
+        one_by_one = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending or self._is_closed)
+                self._changed.wait_for(lambda: self._waiting or self._is_closed, GATHERING)
                 if self._is_closed:
                     return
-                first = self._pending[0]
-            if _send(self._address, first):
+                count, together = _first(list(self._pending)[: 1 if one_by_one else None])
+            taken, refusal = _send(self._address, together)
+            if refusal and count > 1:  # only one of them may be bad
+                one_by_one = count
+                continue
+            if taken:
+                if refusal:
+                    _say(refusal)
+                one_by_one = max(0, one_by_one - 1)
                 with self._changed:
-                    self._pending.popleft()
+                    for _ in range(count):
+                        self._pending.popleft()
                     if not self._pending and not self._is_closed:
                         self._file.truncate(self._header)
                     self._changed.notify_all()
@@ -183,8 +209,13 @@ def send_left() -> None:
             if left is None:
                 continue
             for request in left:
-                if not _send(address, request) and not (wait() and _send(address, request)):
+                taken, refusal = _send(address, request)
+                if not taken and wait():
+                    taken, refusal = _send(address, request)
+                if not taken:
                     return  # interrupted, or refused as the command's own requests will be
+                if refusal:
+                    _say(refusal)
             path.unlink()
 
 
@@ -207,6 +238,27 @@ def impatient() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _first(pending: Iterable[Request]) -> tuple[int, Request]:
+    """How many of the first requests MLflow takes as one, and these as one."""
+    found: Request | None = None
+    count = 0
+    for endpoint, body in pending:
+        if found is None:
+            found = (endpoint, body)
+        elif endpoint == found[0] == "log-batch":
+            both = {kind: [*found[1].get(kind, []), *body.get(kind, [])] for kind in MOST}
+            both["tags"] = list({tag["key"]: tag for tag in both["tags"]}.values())
+            if any(len(both[kind]) > most for kind, most in MOST.items()):
+                break
+            found = (endpoint, body | both)
+        else:
+            break
+        count += 1
+    if found is None:
+        raise ValueError("no request")
+    return count, found
+
+
 def _requests(content: bytes, address: str) -> list[Request] | None:
     """The requests in a file; None for one of another server, or whose process has just begun."""
     found = []
@@ -220,16 +272,15 @@ def _requests(content: bytes, address: str) -> list[Request] | None:
     return [(endpoint, body) for endpoint, body in found[1:]]
 
 
-def _send(address: str, request: Request) -> bool:
-    """Whether the server has taken a request, or has refused it for good, which is told."""
+def _send(address: str, request: Request) -> tuple[bool, str]:
+    """Whether the server has taken a request, or refused it for good, and what to tell of that."""
     response = _post(address, f"runs/{request[0]}", request[1])
     if response is None or (response.status_code in TRANSIENT and not _is_missing(response)):
-        return False
-    if response.status_code >= 400:
-        text = " ".join(response.text.split())[:150]
-        run = request[1]["run_id"]
-        _say(f"{address} refused a part of run {run} ({text})")
-    return True
+        return False, ""
+    if response.status_code < 400:
+        return True, ""
+    text = " ".join(response.text.split())[:150]
+    return True, f"{address} refused a part of run {request[1]['run_id']} ({text})"
 
 
 def _is_missing(response: Any) -> bool:
@@ -251,6 +302,10 @@ def _post(address: str, endpoint: str, body: dict[str, Any]) -> Any:
 
 def _say(text: str) -> None:
     print(one_line(text), file=sys.stderr)
+
+
+def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
 
 
 def _number(value: float) -> float | str:

@@ -78,17 +78,24 @@ class Run:
         return queries.checkpoint_of(self.id)
 
     def use_outbox(self) -> None:
-        """From now on let no metric, tag or name wait for MLflow's server, if there is one."""
+        """From now on let no metric, param, tag or name wait for a server of MLflow."""
         if address := outbox.server():
             self._outbox = Outbox(self.id, address)
 
     def tag(self, **tags: object) -> None:
         if self._outbox:
-            self._outbox.log([], {name: str(value) for name, value in tags.items()})
+            self._outbox.log(tags={name: str(value) for name, value in tags.items()})
             return
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
         with signals.defer_interrupts():
             self._client.log_batch(self.id, tags=entities)
+
+    def log_params(self, values: Mapping[str, str]) -> None:
+        if self._outbox:
+            self._outbox.log(params=values)
+        else:
+            entities = [Param(name, value) for name, value in values.items()]
+            self._client.log_batch(self.id, params=entities)
 
     def data(self) -> mlflow.entities.RunData:
         """What is on record: tags, params and last values of metrics."""
@@ -162,7 +169,7 @@ class Run:
         if self._outbox:
             values = {name: rounded(value) for name, value in metrics.items()}
             shared = {"timestamp": now, "step": step}
-            self._outbox.log([{"key": k, "value": v, **shared} for k, v in values.items()], {})
+            self._outbox.log([{"key": k, "value": v, **shared} for k, v in values.items()])
             return
         of: dict[str, Any] = {"model_id": model_id, "run_id": self.id}
         if faces:
@@ -209,6 +216,8 @@ class Run:
 
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
         """Record the dataset in use: its digest as a run input, its address as a tag."""
+        self.dataset = address
+        self.tag(dataset=address, dataset_digest=dataset.digest)
         self._wait()
         with warnings.catch_warnings(action="ignore"):  # several source classes match a folder
             resolved = resolve_dataset_source(addresses.dataset_uri(address))
@@ -221,8 +230,6 @@ class Run:
             if error.error_code != "BAD_REQUEST":
                 raise
             mlflow.log_input(entity, context=context)
-        self.dataset = address
-        self.tag(dataset=address, dataset_digest=dataset.digest)
 
     def log_model(
         self,
@@ -256,38 +263,35 @@ def record(
     SIGTERM and Ctrl-C both raise KeyboardInterrupt and end the run KILLED; further signals are
     ignored, so that the results so far are saved.
     """
-    if parent is not None:  # its command has reached the server before, so this is an outage
-        outbox.wait()
     queries.use_store()
-    end_dead_runs()
+    if parent is None:
+        end_dead_runs()
     with signals.interruptible() if parent is None else nullcontext():
         joined = PROJECT_RUN in os.environ
         others = _other_processes(run_id) if run_id else []
         own = _experiment_of(parent) if parent else experiment.use(run_id)
         for variable, value in SYSTEM_METRICS.items():
             os.environ.setdefault(variable, value)
+        is_new = not (joined or run_id)
+        tags = _tags(step, parent)
         active = mlflow.start_run(
             run_id=run_id,
-            experiment_id=None if joined or run_id else own,
-            run_name=None if joined or run_id else name or step,
+            experiment_id=own if is_new else None,
+            run_name=name or step if is_new else None,
             nested=parent is not None,
-            parent_run_id=parent.id if parent else None,
-            tags={"process": process.this_process()} if not (joined or run_id) else None,
+            tags=tags if is_new else None,
             log_system_metrics=step in TRAININGS,
         )
         run = Run(active.info.run_id)
         given = active.data.tags.get("mlflow.runName", "")
         run.is_named = joined and not GENERATED_NAME.fullmatch(given)
         try:
-            processes = ",".join([*others, process.this_process()])
-            run.tag(step=step, process=processes, **_commit_tag())
-            if run_id is None:
-                _log_settings(run.id, settings)
-                run.log_environment()
-                if name:
-                    run.rename(name)
+            if not is_new:
+                run.tag(**tags | {"process": ",".join([*others, process.this_process()])})
             if step in TRAININGS:
                 run.use_outbox()
+            if run_id is None:
+                _begin(run, step, settings, name, joined=joined)
             yield run
         except KeyboardInterrupt:
             _end(run, step, "KILLED", "interrupted")
@@ -304,6 +308,22 @@ def record(
             raise
         run.clear_error()
         run.end("RUNNING" if run.is_left else "FINISHED")
+
+
+def _tags(step: str, parent: Run | None) -> dict[str, str]:
+    """Tags of a new run."""
+    tags = {"step": step, "process": process.this_process(), **_commit_tag()}
+    return tags | {"mlflow.parentRunId": parent.id} if parent else tags
+
+
+def _begin(run: Run, step: str, settings: Settings, name: str | None, *, joined: bool) -> None:
+    """Log a run's params, environment and name; `joined`: `mlflow run` has logged some."""
+    recorded = MlflowClient().get_run(run.id).data.params if joined else {}
+    run.log_params(_missing(recorded, settings))
+    if step not in TRAININGS:  # which log it with their device
+        run.log_environment()
+    if joined and name:
+        run.rename(name)
 
 
 def end_dead_runs() -> None:
@@ -370,12 +390,11 @@ def discard_project_run(run_id: str | None) -> None:
         MlflowClient().delete_run(created)
 
 
-def _log_settings(run_id: str, settings: Settings) -> None:
-    """Log each setting as a param of the same name, unless `mlflow run` has logged it.
+def _missing(recorded: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The settings as params of the same names, without those that `mlflow run` has recorded.
 
-    MLflow can't change a param. Raises InputError if a logged one differs from the setting in use.
+    MLflow can't change a param. Raises InputError if one differs from the setting in use.
     """
-    recorded = MlflowClient().get_run(run_id).data.params
     used = {
         name: params.without_password(value) if isinstance(value, str) else value
         for name, value in asdict(settings).items()
@@ -390,8 +409,7 @@ def _log_settings(run_id: str, settings: Settings) -> None:
         options = " ".join(f"-P {name}={value}" for name, value in wrong.items())
         logged = ", ".join(f"{name}={recorded[name]}" for name in wrong)
         raise InputError(f"give {options} too: `mlflow run` has recorded {logged}")
-    missing = [Param(name, str(value)) for name, value in used.items() if name not in recorded]
-    MlflowClient().log_batch(run_id, params=missing)
+    return {name: str(value) for name, value in used.items() if name not in recorded}
 
 
 def log_card(model_id: str, card: str, name: str) -> None:
@@ -414,7 +432,14 @@ def _short_name(dataset: Dataset) -> str:
 
 
 def _experiment_of(run: Run) -> str:
-    return str(MlflowClient().get_run(run.id).info.experiment_id)
+    """Id of the experiment of a run that this command began; waits for a server in an outage."""
+    try:
+        with outbox.impatient():
+            found = MlflowClient().get_run(run.id)
+    except MlflowException:
+        outbox.wait()
+        found = MlflowClient().get_run(run.id)
+    return str(found.info.experiment_id)
 
 
 def _commit_tag() -> dict[str, str]:

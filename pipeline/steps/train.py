@@ -106,8 +106,8 @@ def use_device(settings: TrainSettings, run: Run, *, test: bool = True) -> str:
     """Choose, record and `test` what this machine computes with; the precision to train in."""
     computer = device.describe(device.use_threads(settings.threads))
     precision = device.choose_precision(settings.precision, computer)
-    run.tag(precision=precision)
     run.log_environment(device=asdict(computer), precision=precision)
+    run.tag(precision=precision)
     if test:
         self_test(precision)
     return precision

@@ -33,9 +33,13 @@ Send = Callable[[Any], Any]
 """Function with which a job sends a message to the parent process; returns the reply."""
 
 # Imported once by the fork server, which is forked for each job: 0.02 s instead of 5 s of imports.
-# MLflow imports the last three when it opens its store. Only on Linux, where forking is safe.
+# MLflow imports the others when it opens a store or starts a run. Only on Linux, where forking is
+# safe.
 PRELOADED = [
     "search.jobs.tasks",
+    "git",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "mlflow.tracking.request_header.registry",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.db.utils",
     "alembic.command",

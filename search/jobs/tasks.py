@@ -13,7 +13,7 @@ from pipeline.errors import InputError, Pruned, TrainingError, note
 from pipeline.networks.build import build
 from pipeline.percent import percent
 from pipeline.reports import notes
-from pipeline.runs import queries, tracking
+from pipeline.runs import environment, queries, tracking
 from pipeline.settings import EvaluateSettings, TrainSettings
 from pipeline.steps.data import load_training
 from pipeline.steps.evaluate import evaluate
@@ -23,6 +23,8 @@ from pipeline.training.checkpoint import remove, require_whole
 from pipeline.training.fit import TrainResult
 from pipeline.training.self_test import self_test
 from search.jobs import job
+
+environment.environment()  # read once by the fork server, for all of its jobs
 
 
 def train_trial(
@@ -72,10 +74,10 @@ def _tell_result(result: TrainResult, run: tracking.Run, name: str) -> None:
     monitor = result.settings.monitor
     value = result.best_value(monitor)
     text = f"{value:.4f}" if monitor == "loss" else percent(value)
-    run.rename(notes.joined(name, text))
     epochs = f"epoch {result.best_epoch} of {len(result.history)}"
     line = f"**Validation {monitor.replace('_', ' ')} {text}**, {epochs}. No model is kept."
     run.describe(notes.paragraphs(line, repeatable_note(result.settings, run)))
+    run.rename(notes.joined(name, text))
 
 
 def _checkpoint(folder: Path, tags: dict[str, Any], settings: TrainSettings, digest: str) -> Path:

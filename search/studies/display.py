@@ -2,9 +2,10 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
-import optuna
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -81,16 +82,16 @@ class Display:
             if training in self._tasks:
                 self._bars.remove_task(self._tasks.pop(training))
 
-    def summary(self, study: optuna.Study) -> str:
+    def summary(self, trials: Sequence[FrozenTrial]) -> str:
         """Trials, the best so far and the time left in words; updates the first bar."""
         settings = self._plan.settings
-        n_done = storage.count(study).n_done
+        n_done = storage.count(trials).n_done
         parts = [f"{n_done} of {settings.trials} trials"]
-        if best := progress.best_trial(study):
+        if best := progress.best_trial(trials, maximize=settings.objective != "loss"):
             value = shown(best.value or 0.0, settings.objective)
             parts.append(f"best {value} (trial {best.number})")
         with self._lock:
-            left = self._epochs_left(study, n_done)
+            left = self._epochs_left(trials, n_done)
             seen = sum(self._epochs.values())
             if seen:
                 expected = left * (time.monotonic() - self._begin) / seen
@@ -100,15 +101,14 @@ class Display:
             self._bars.update(self._all, completed=seen, total=seen + left, note=text)
         return text
 
-    def _epochs_left(self, study: optuna.Study, n_done: int) -> float:
+    def _epochs_left(self, trials: Sequence[FrozenTrial], n_done: int) -> float:
         settings = self._plan.settings
-        lengths = [len(t.intermediate_values) for t in study.get_trials(deepcopy=False)]
-        lengths = [n for n in lengths if n]
+        lengths = [len(t.intermediate_values) for t in trials if t.intermediate_values]
         each = sum(lengths) / len(lengths) if lengths else settings.epochs
-        trials = max(0, settings.trials - n_done)
+        wanted = max(0, settings.trials - n_done)
         running = sum(self._epochs[name] for name in self._tasks)
         end = expected_trainings(settings)
-        return max(0.0, trials * each - running) + max(0, end - self._confirmed) * settings.epochs
+        return max(0.0, wanted * each - running) + max(0, end - self._confirmed) * settings.epochs
 
 
 def expected_trainings(settings: SearchSettings) -> int:

@@ -52,7 +52,7 @@ def finish(
 
     with leases.hold(name, "end", on_wait=on_wait, give_up=deadline.is_over) as lease:
         outbox.wait()
-        count = storage.count(study)
+        count = storage.count(study.get_trials(deepcopy=False))
         if count.running or lease is None:
             what = f"still running elsewhere: {count.running}" if lease else "time is up"
             print(f"{what}; another process ends the study")
@@ -93,7 +93,7 @@ def _end(
     verdict = champion.register(run_id, tested, plan.data, parent)
     best_value = {f"val/best_{plan.settings.objective}": winner.mean}
     # One step after the best so far of the last trial, so that MLflow shows it as the present one.
-    last_step = storage.count(study).n_done + 1
+    last_step = storage.count(study.get_trials(deepcopy=False)).n_done + 1
     parent.log_metrics(best_value | queries.test_accuracy(tested), step=last_step)
     parent.tag(winner=run_id, winning_trial=winner.trial.number, alias=verdict.alias)
     display.print(summary.record(study, plan, parent, confirmed, tested, verdict))
@@ -162,7 +162,7 @@ def _race(
         seed = settings.seed + 1 + number
         print(
             f"training the best {len(racing)} configurations on the new seed {seed}: "
-            f"{display.summary(study)}"
+            f"{display.summary(study.get_trials(deepcopy=False))}"
         )
         jobs = [(f.trial.number, replace(f.settings, seed=seed)) for f in racing]
         work = partial(_confirm_one, study, parent, plan.slots, display)

@@ -4,10 +4,10 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import InputError
@@ -51,14 +51,15 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
     if not written.lock.acquire(blocking=False):
         return
     try:
-        count, best = storage.count(study), best_trial(study)
+        trials = study.get_trials(deepcopy=False)
+        count, best = storage.count(trials), best_trial(trials, maximize=_maximizes(plan))
         number = best.number if best else None
         is_last = count.n_done >= plan.settings.trials and not count.running
         is_due = time.monotonic() - written.time >= INTERVAL
         if is_due or is_last or number != written.best:
             if not outbox.is_reachable():
                 raise InputError("MLflow's server does not answer")
-            _write(study, plan, parent, count)
+            _write(study, trials, plan, parent)
             written.time, written.best = time.monotonic(), number
     except Exception as error:  # of any kind: the trials matter more than their page
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
@@ -67,12 +68,12 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
         written.lock.release()
 
 
-def _write(study: optuna.Study, plan: Plan, parent: Run, count: storage.Count) -> None:
-    best = best_trial(study)
+def _write(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan, parent: Run) -> None:
+    best = best_trial(trials, maximize=_maximizes(plan))
     if best and best.value is not None:
         name = f"val/best_{plan.settings.objective}"
-        parent.log_metrics({name: best.value}, step=count.n_done)
-    parent.describe(_description(study, plan, count))
+        parent.log_metrics({name: best.value}, step=storage.count(trials).n_done)
+    parent.describe(_description(study, trials, plan))
     table = trials_table(study)
     parent.log_text(table.to_csv(index=False), "trials.csv")
     parent.log_text(page.render(study, page_info(study, plan, finished=False)), "study.html")
@@ -86,7 +87,7 @@ def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageIn
     return page.PageInfo(
         title=study.study_name,
         wanted=settings.trials,
-        n_done=storage.count(study).n_done,
+        n_done=storage.count(trials).n_done,
         command=lambda number: _command(plan, trials[number]),
         finished=finished,
         facts={
@@ -115,10 +116,14 @@ def rungs_of(plan: Plan) -> list[int]:
     return rungs(plan.settings.epochs, plan.max_small_epochs)
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
+def _maximizes(plan: Plan) -> bool:
+    return plan.settings.objective != "loss"
+
+
+def best_trial(trials: Sequence[FrozenTrial], *, maximize: bool) -> FrozenTrial | None:
     """The finished trial with the best value, of equals the first."""
-    sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = 1.0 if maximize else -1.0
+    finished = [one for one in trials if one.state == TrialState.COMPLETE]
     return max(finished, key=lambda one: (sign * (one.value or 0.0), -one.number), default=None)
 
 
@@ -126,15 +131,15 @@ def _command(plan: Plan, one: FrozenTrial) -> str:
     return train_command(plan.training(one.params))
 
 
-def _description(study: optuna.Study, plan: Plan, count: storage.Count) -> str:
+def _description(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan) -> str:
     """State of a running study in a few lines of Markdown."""
     info = page_info(study, plan, finished=False)
-    aim = Aim(info.objective, info.is_share, study.direction == StudyDirection.MAXIMIZE)
-    trials = study.get_trials(deepcopy=False)
+    aim = Aim(info.objective, info.is_share, _maximizes(plan))
     names = [one.state.name.lower() for one in trials]
     counts = [f"{names.count(state)} {word}" for state, word in STATES.items() if state in names]
-    lines = [f"{count.n_done} of {plan.settings.trials} trials have ended ({', '.join(counts)})."]
-    if best := best_trial(study):
+    n_done = storage.count(trials).n_done
+    lines = [f"{n_done} of {plan.settings.trials} trials have ended ({', '.join(counts)})."]
+    if best := best_trial(trials, maximize=_maximizes(plan)):
         lines += [
             f"**Best so far: {aim.name} {aim.text(best.value)}**, trial {best.number}: "
             f"{params_text(best.params)}",

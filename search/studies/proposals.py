@@ -1,10 +1,11 @@
 """Proposals of a study: the first points, then the sampler's, none beyond the limits of size."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import InputError
 from pipeline.settings import NetworkSettings
@@ -18,14 +19,13 @@ MOST_DRAWS = 200
 """Proposals that may be too large before the study gives up."""
 
 
-def enqueue(study: optuna.Study, plan: Plan) -> None:
+def enqueue(study: optuna.Study, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
     """Make the next ask of `study` a first point that was not tried, or set its sampler.
 
     One at a time: Optuna takes waiting trials in their order, and a repeat must not wait behind
     points for which the study may have no trials left.
     """
     settings = plan.settings
-    trials = study.get_trials(deepcopy=False)
     tried = [trial.system_attrs.get("fixed_params") for trial in trials]
     first = plan.first_points()
     for point in first:

@@ -101,19 +101,20 @@ class Count:
     running: int
 
 
-def count(study: optuna.Study) -> Count:
+def count(trials: Sequence[FrozenTrial]) -> Count:
     """Count the trials of a study; of a trial and its retries only the last counts."""
-    trials = study.get_trials(deepcopy=False)
     retried = {number for trial in trials for number in retry_history(trial)}
     done = [t for t in trials if t.state.is_finished() and t.number not in retried]
     running = [t for t in trials if t.state == TrialState.RUNNING]
     return Count(len(done), len(running))
 
 
-def ended_early(study: optuna.Study, target: float | None, stop_after: int) -> bool:
+def ended_early(
+    trials: Sequence[FrozenTrial], target: float | None, stop_after: int, *, maximize: bool
+) -> bool:
     """Whether `target` was reached, or `stop_after` trials (0: off) brought no better best."""
-    sign = 1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    sign = 1.0 if maximize else -1.0
+    trials = [t for t in trials if t.state.is_finished()]
     finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     if not finished:
         return False

@@ -1,6 +1,7 @@
 """Study: open it, run its workers, finish it."""
 
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.errors import InputError, reason
@@ -226,9 +227,10 @@ class Worker:
                     _one_thread,
                     self.leases.hold(settings.study, "take", give_up=stop.is_set) as lease,
                 ):
-                    if lease is None or self.has_enough():
+                    trials = self.trials()
+                    if lease is None or self.has_enough(trials):
                         return
-                    taken = self.take() if run else None
+                    taken = self.take(trials) if run else None
                 if taken and run:
                     self.train(*taken, run, stop=stop)
             if taken is None:
@@ -237,25 +239,30 @@ class Worker:
     def _time_is_up(self) -> bool:
         return self.deadline.is_over(reserve=finalize.seconds_needed(self.study, self.plan))
 
-    def has_enough(self) -> bool:
-        """Whether no further trial is wanted and none is running. Hold the lease."""
+    def trials(self) -> list[FrozenTrial]:
+        """The study's trials, dead ones failed. Hold the lease."""
         storage.fail_dead_trials(self.study)
-        count = storage.count(self.study)
-        return self._wanted() <= count.n_done and not count.running
+        return self.study.get_trials(deepcopy=False)
 
-    def _wanted(self) -> int:
+    def has_enough(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether no further trial is wanted and none is running."""
+        count = storage.count(trials)
+        return self._wanted(trials) <= count.n_done and not count.running
+
+    def _wanted(self, trials: Sequence[FrozenTrial]) -> int:
         """Trials of the study: those asked for, or fewer if one of its own ends has come."""
         settings = self.plan.settings
-        ended = storage.ended_early(self.study, settings.target, settings.stop_after)
-        return storage.count(self.study).n_done if ended else settings.trials
+        maximize = settings.objective != "loss"
+        ended = storage.ended_early(trials, settings.target, settings.stop_after, maximize=maximize)
+        return storage.count(trials).n_done if ended else settings.trials
 
-    def take(self) -> tuple[optuna.Trial, Point] | None:
+    def take(self, trials: Sequence[FrozenTrial]) -> tuple[optuna.Trial, Point] | None:
         """The next trial and its point; None while running trials may fail. Hold the lease."""
-        count = storage.count(self.study)
-        if count.n_done + count.running >= self._wanted():
+        count = storage.count(trials)
+        if count.n_done + count.running >= self._wanted(trials):
             return None
-        if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
-            proposals.enqueue(self.study, self.plan)
+        if not any(t.state == TrialState.WAITING for t in trials):
+            proposals.enqueue(self.study, self.plan, trials)
         taken = self.study.ask()
         taken.set_user_attr("process", process.this_process())
         taken.set_user_attr("worker", self.number)
@@ -292,7 +299,8 @@ class Worker:
         self.tell(taken, outcome)
         if outcome.kind == "refused":
             raise InputError(outcome.text)
-        self.display.print(self._line(taken.number))
+        trials = self.study.get_trials(deepcopy=False)
+        self.display.print(self._line(trials, taken.number))
         progress.record_progress(self.study, self.plan, Run(self.parent_id))
 
     def tell(self, taken: optuna.Trial, outcome: job.Outcome) -> None:
@@ -311,8 +319,8 @@ class Worker:
             case "interrupted" | "refused":
                 storage.fail_and_retry(self.study, taken.number, outcome.text, was_killed=False)
 
-    def _line(self, number: int) -> str:
-        ended = self.study.trials[number]
+    def _line(self, trials: Sequence[FrozenTrial], number: int) -> str:
+        ended = trials[number]
         name = self.plan.settings.objective
         value = f"validation {name} {shown(ended.value, name)}" if ended.value is not None else ""
         error = ended.user_attrs.get("error", "")
@@ -324,5 +332,5 @@ class Worker:
         return (
             f"trial {number} {ended.state.name.lower()} {value}{error} after "
             f"{len(ended.intermediate_values)} epochs, {seconds:.0f} s: {point} "
-            f"({self.display.summary(self.study)})"
+            f"({self.display.summary(trials)})"
         )
