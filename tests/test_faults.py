@@ -192,7 +192,11 @@ def test_a_process_is_known_whatever_the_clock_says(monkeypatch: pytest.MonkeyPa
     host, pid, start = name.split(":")
     boot, ticks = start.split("-")
     assert process.is_gone(f"{host}:{pid}:{boot}-{int(ticks) - 100}"), "another with its number"
-    assert process.is_gone(f"{host}:{pid}:00000000-{ticks}"), "before the machine was started again"
+    before = f"{host}:{pid}:00000000{boot[8:]}-{ticks}"
+    assert process.is_gone(before), "before the machine was started again"
+    elsewhere = f"{host}:{pid}:{boot[:8]}.1-{ticks}"
+    assert not process.is_gone(elsewhere), "in a container of this host with its name"
+    assert not process.is_running(elsewhere), "in a container of this host with its name"
 
 
 def test_a_run_that_mlflow_run_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import psutil
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+NAMESPACE = Path("/proc/self/ns/pid")
+MACHINE = "4026531836"
+"""Linux' number of the namespace of process ids that is the machine's own, not a container's."""
 
 
 def this_process() -> str:
@@ -25,13 +28,18 @@ def is_running(process: str) -> bool:
 
 
 def _is_here(process: str) -> bool:
-    return process.startswith(f"{socket.gethostname()}:")
+    """Whether this process sees that one by its id. Containers may share the host's name."""
+    if not process.startswith(f"{socket.gethostname()}:"):
+        return False
+    before, is_linux, _ = process.rpartition(":")[2].partition("-")
+    return not is_linux or before.partition(".")[2] == _container()
 
 
 def name_of(pid: int) -> str:
     """Unique name of a process, host:pid:start. Raises psutil.NoSuchProcess.
 
-    On Linux the start is counted from the boot, so that setting the clock does not change it.
+    On Linux the start is BOOT-TICKS, counted from the boot, so that setting the clock does not
+    change it; in a container it is BOOT.CONTAINER-TICKS.
     """
     return f"{socket.gethostname()}:{pid}:{_start(pid)}"
 
@@ -43,12 +51,25 @@ def _start(pid: int) -> str:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None
-    return f"{_boot()}-{after_name.split()[19]}"  # clock ticks from the boot to its start
+    container = f".{_container()}" if _container() else ""
+    return (
+        f"{_boot()}{container}-{after_name.split()[19]}"  # clock ticks from the boot to its start
+    )
 
 
 @cache
 def _boot() -> str:
     return BOOT_ID.read_text()[:8]
+
+
+@cache
+def _container() -> str:
+    """Number of the namespace of process ids that this process is in; empty for the machine's."""
+    try:
+        number = NAMESPACE.readlink().name.strip("pid:[]")
+    except OSError:
+        return ""
+    return "" if number == MACHINE else number
 
 
 def _is_alive(process: str) -> bool:
