@@ -531,12 +531,14 @@ def test_a_trial_of_a_lost_machine_goes_on_elsewhere_from_a_shared_checkpoint(
     training = Plan(SearchSettings(network=TINY, epochs=6), data, {}).training({"epochs": 6})
     shared, stop = store / "shared", threading.Event()
     epochs: list[int] = []
+    prune_after = 0
 
-    def on_message(message: Any) -> None:
+    def on_message(message: Any) -> bool:
         if message[0] == "epoch":
             epochs.append(message[1])
             if len(epochs) == 3:
                 stop.set()
+        return len(epochs) > 3 and len(epochs) == prune_after
 
     def run() -> job.Outcome:
         arguments = (training, parent.id, "trial", {"study": "a", "first": 0}, "a", shared)
@@ -558,6 +560,14 @@ def test_a_trial_of_a_lost_machine_goes_on_elsewhere_from_a_shared_checkpoint(
         assert run().kind == "returned"
         begun = MlflowClient().search_runs(["0"], "tags.step = 'trial'")[0]
         assert "resumed_from_epoch" not in begun.data.metrics
+
+        epochs.clear()
+        assert run().kind == "interrupted"
+        stop.clear()
+        prune_after = len(epochs) + 5
+        assert run().kind == "pruned"
+        begun = MlflowClient().search_runs(["0"], "tags.step = 'trial'")[0]
+        assert begun.data.metrics["resumed_from_epoch"] >= 3
 
 
 def test_a_folder_of_checkpoints_that_cannot_be_is_refused(store: Path, data: str) -> None:

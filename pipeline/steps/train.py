@@ -26,6 +26,7 @@ from pipeline.settings import TrainSettings
 from pipeline.steps.data import load_training
 from pipeline.steps.resume import move_checkpoint, resumed_settings
 from pipeline.training import device
+from pipeline.training.checkpoint import TrainState
 from pipeline.training.fit import OnEpoch, TrainResult, fit
 from pipeline.training.progress import EpochProgress
 from pipeline.training.self_test import self_test
@@ -81,6 +82,7 @@ def fit_and_record(
         move_checkpoint(settings.resume, faces, run)  # which has the weights
     elif settings.init_from is not None:
         initial = _load_initial(settings.init_from, run)
+    state = TrainState()
     recording, begin = 0.0, time.perf_counter()
 
     def record(epoch: int, logs: dict[str, float]) -> None:
@@ -93,13 +95,14 @@ def fit_and_record(
             recording += time.perf_counter() - start
 
     try:
-        result = fit(settings, faces, precision=precision, on_epoch=[record], **initial, **options)
-        if result.state.resumed_from:
-            run.log_metrics({"resumed_from_epoch": result.state.resumed_from})
-        return result
+        options |= {"precision": precision, "on_epoch": [record], "state": state}
+        return fit(settings, faces, **initial, **options)
     finally:
         training = time.perf_counter() - begin
-        run.log_metrics({RECORDING_SECONDS: recording, TRAINING_SECONDS: training})
+        figures = {RECORDING_SECONDS: recording, TRAINING_SECONDS: training}
+        if state.resumed_from:
+            figures["resumed_from_epoch"] = state.resumed_from
+        run.log_metrics(figures)
 
 
 def use_device(settings: TrainSettings, run: Run, *, test: bool = True) -> str:

@@ -93,6 +93,7 @@ def fit(
     on_batch: OnBatch = lambda epoch, batch, batches: None,
     checkpoint: Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    state: TrainState | None = None,
 ) -> TrainResult:
     """Train `settings.network` on the train split; `settings.keep_epoch` says which epoch is kept.
 
@@ -102,11 +103,12 @@ def fit(
     otherwise. If the file `checkpoint` exists,
     the training goes on from there, after `on_epoch` was called for the epochs before; it is
     written after every epoch. Keras' `callbacks` see the weights that are validated in their
-    `on_test_end`. Ctrl-C (KeyboardInterrupt) returns what was reached. Raises TrainingError if the
-    training or the validation loss is not finite.
+    `on_test_end`. Ctrl-C (KeyboardInterrupt) returns what was reached. `state`, a new one, is kept
+    up to date, also for what `on_epoch` raises. Raises TrainingError if the training or the
+    validation loss is not finite.
     """
     dataset = votes.for_training(dataset, settings.targets)
-    state = TrainState()
+    state = state or TrainState()
     interrupted = False
     try:
         _Training(
