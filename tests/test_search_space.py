@@ -273,6 +273,8 @@ def test_a_space_from_a_file_gives_trainings_within_its_bounds(store: Path) -> N
         ({"space": "bad.yaml"}, "space=bad.yaml: lr: unknown mim; expected one of"),
         ({"space": "when.yaml"}, "momentum: when: optimizer is never nadam in this space"),
         ({"space": "wild"}, "space=wild: expected narrow, wide, a .yaml file"),
+        ({"vary": "l2"}, "vary=l2: it has no range of its own with network=compact"),
+        ({"objective": "loss", "vary": "l2=0..0.1"}, "objective=loss: the space varies l2, which"),
     ],
 )
 def test_a_mistake_in_a_space_is_one_line_before_anything_trains(

@@ -45,6 +45,8 @@ EPOCHS_RATIO = 5
 WORDS = {"values", "value", "min", "max", "q", "distribution", "when"}
 DISTRIBUTIONS = {"constant", "categorical", "uniform", "int_uniform", "q_uniform"}
 LOG_DISTRIBUTIONS = {"log_uniform_values", "q_log_uniform_values"}
+IN_THE_LOSS = ("loss", "label_smoothing", "l2")
+"""Settings that change what a validation loss measures."""
 STUDY_SETTINGS = {
     "seed", "threads", "max_train_faces", "network", "keep_epoch", "monitor",
 }  # fmt: skip
@@ -116,9 +118,10 @@ def make_space(settings: SearchSettings) -> Space:
 
     Raises InputError, naming the file or option and the parameter, for what can't be searched.
     """
-    lines = _parameters(settings)
+    named: dict[str, Any] = {}
     for text in _parts(settings.vary):
-        lines |= _varied(text)
+        named |= _varied(text)
+    lines = _parameters(settings) | named
     lines |= {name: {"value": value} for name, value in parse_values(settings.fix, "fix").items()}
     bounds: dict[str, BaseDistribution] = {}
     when: dict[str, tuple[str, Any]] = {}
@@ -134,12 +137,22 @@ def make_space(settings: SearchSettings) -> Space:
             when |= _condition(name, line or {})
         elif found is not None:
             fixed[name] = found[0]
+        elif name in named:
+            raise InputError(
+                f"vary={name}: it has no range of its own with network={settings.network}; "
+                "give one, or leave it out"
+            )
     if not bounds:
         raise InputError(f"space={settings.space}: varies nothing; name at least one parameter")
     bounds = {name: b for name, b in bounds.items() if _has_effect(name, bounds, fixed, when)}
     ordered = sorted(bounds, key=lambda name: name in when)  # a condition's setting comes first
     space = Space({name: bounds[name] for name in ordered}, when, fixed)
     _check_conditions(space)
+    if settings.objective == "loss" and (varied := [n for n in IN_THE_LOSS if n in bounds]):
+        raise InputError(
+            f"objective=loss: the space varies {', '.join(varied)}, which the loss includes, so "
+            "its trials would not compare; fix them, or give another objective"
+        )
     return space
 
 
