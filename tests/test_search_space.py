@@ -275,6 +275,7 @@ def test_a_space_from_a_file_gives_trainings_within_its_bounds(store: Path) -> N
         ({"space": "wild"}, "space=wild: expected narrow, wide, a .yaml file"),
         ({"vary": "l2"}, "vary=l2: it has no range of its own with network=compact"),
         ({"objective": "loss", "vary": "l2=0..0.1"}, "objective=loss: the space varies l2, which"),
+        ({"vary": "targets=votes,hard"}, "objective=accuracy: the space varies targets, which"),
     ],
 )
 def test_a_mistake_in_a_space_is_one_line_before_anything_trains(

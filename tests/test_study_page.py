@@ -133,6 +133,17 @@ class Reader(HTMLParser):
             self.codes[-1] += data
 
 
+def test_a_study_says_against_which_labels_its_figures_are() -> None:
+    study, plan = simulated(5), Plan(SearchSettings(), "none", {})
+    assert "labels" not in progress.page_info(study, plan, finished=False).facts
+    study.set_user_attr("has_votes", True)
+    facts = progress.page_info(study, plan, finished=False).facts
+    assert facts["labels"] == "the votes' majority"
+    hard = Plan(SearchSettings(fix="targets=hard"), "none", {})
+    facts = progress.page_info(study, hard, finished=False).facts
+    assert facts["labels"] == "the dataset's labels"
+
+
 def test_the_page_has_every_trial_with_its_state_and_the_best_ones_command() -> None:
     study = simulated(30)
     page = render(study, about())

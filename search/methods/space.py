@@ -148,10 +148,11 @@ def make_space(settings: SearchSettings) -> Space:
     ordered = sorted(bounds, key=lambda name: name in when)  # a condition's setting comes first
     space = Space({name: bounds[name] for name in ordered}, when, fixed)
     _check_conditions(space)
-    if settings.objective == "loss" and (varied := [n for n in IN_THE_LOSS if n in bounds]):
+    within = IN_THE_LOSS if settings.objective == "loss" else ()
+    if varied := [name for name in (*within, "targets") if name in bounds]:
         raise InputError(
-            f"objective=loss: the space varies {', '.join(varied)}, which the loss includes, so "
-            "its trials would not compare; fix them, or give another objective"
+            f"objective={settings.objective}: the space varies {', '.join(varied)}, which changes "
+            "what it measures, so trials would not compare; fix it"
         )
     return space
 

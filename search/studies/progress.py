@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.data import votes
 from pipeline.errors import InputError
 from pipeline.reports.notes import code_block, command_line
 from pipeline.runs import outbox
 from pipeline.runs.tracking import Run
+from pipeline.settings import TrainSettings
 from search.methods.samplers import rungs
 from search.pages import page
 from search.pages.rows import STATES, Aim
@@ -90,7 +92,8 @@ def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageIn
         n_done=storage.count(trials).n_done,
         command=lambda number: _command(plan, trials[number]),
         finished=finished,
-        facts={
+        facts=({"labels": labels} if (labels := against(study, plan.training({}))) else {})
+        | {
             "dataset": str(study.user_attrs.get("digest", plan.data)),
             "training images": images,
             "network": f"{settings.network}, width {settings.width:g}",
@@ -107,6 +110,12 @@ def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageIn
         else {t.number: t.user_attrs[COST] for t in trials if COST in t.user_attrs},
         cost_name=settings.cost.replace("_", "-"),
     )
+
+
+def against(study: optuna.Study, training: TrainSettings) -> str:
+    """What the figures of a training of the study are against; empty without votes to choose."""
+    about = {"votes": ""} if study.user_attrs.get("has_votes") else {}
+    return votes.AGAINST[votes.learnt(about, training.targets)]
 
 
 def rungs_of(plan: Plan) -> list[int]:

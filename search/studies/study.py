@@ -162,6 +162,7 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
     study.set_user_attr("settings", {name: asdict(settings)[name] for name in KEPT})
     study.set_user_attr("data", address)
     study.set_user_attr("digest", faces.digest)
+    study.set_user_attr("has_votes", faces.votes is not None)
     study.set_user_attr("validation_faces", int((faces.split == VALIDATION).sum()))
     study.set_user_attr("parent", parent.id)
     return address

@@ -17,7 +17,7 @@ from search.settings import SearchSettings
 from search.studies import front
 from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
-from search.studies.progress import page_info
+from search.studies.progress import against, page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.table import PARAM, trials_table
 
@@ -48,6 +48,7 @@ def record(
         f"| {shown(f.trial.value or 0.0, name)} | {params_text(f.trial.params)} |"
         for f in confirmed
     )
+    labels = against(study, winner.settings)
     text = f"""# Study {study.study_name}
 
 Best settings, trial {winner.trial.number}:
@@ -55,7 +56,7 @@ Best settings, trial {winner.trial.number}:
 {code_block(train_command(winner.settings))}
 
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
-had not used. {_uncertainty(study, confirmed)}
+had not used{f", against {labels}" if labels else ""}. {_uncertainty(study, confirmed)}
 
 Test accuracy {queries.test_text(queries.test_accuracy(tested))},
 measured once, after the choice.
