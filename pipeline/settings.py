@@ -795,6 +795,10 @@ class EnsembleSettings(Settings):
     ] = None
     file: Annotated[str, Setting("File to write; its run keeps a copy.")] = "ensemble.keras"
 
+    def check(self) -> None:
+        require(bool(self.run.strip()), "run", self.run, "addresses with commas between")
+        require(self.file.endswith(".keras"), "file", self.file, "a name that ends with .keras")
+
 
 @dataclass(frozen=True)
 class ExportSettings(Settings):

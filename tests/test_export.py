@@ -44,10 +44,13 @@ def test_the_mean_of_two_networks_is_saved_in_one_file_and_exported(tmp_path: Pa
     expected = files.predict(loaded, FACES)
     assert abs(np.mean(each, axis=0) - expected).max() < 1e-5
     assert abs(each[0] - each[1]).max() > 0.1
-    assert exportable.augmentation(loaded) == "flip_rotate"
-    exportable.write_onnx(exportable.exportable(loaded, "flip_rotate"), tmp_path / "mean.onnx")
+    nested = ensemble.mean([loaded, saved[0]])
+    assert exportable.augmentation(nested) == "flip_rotate"
+    exportable.write_onnx(exportable.exportable(nested, "flip_rotate"), tmp_path / "mean.onnx")
     found = network.load(tmp_path / "mean.onnx").predict(FACES)
-    assert abs(found - expected).max() < 1e-5
+    assert abs(found - (expected + each[0]) / 2).max() < 1e-5
+    with pytest.raises(InputError, match="made of several networks; give one of them"):
+        files.copy_weights(saved[0], loaded, "mean.keras")
 
 
 @pytest.mark.slow
@@ -58,6 +61,7 @@ def test_an_ensemble_is_measured_beside_its_members(command: Command, trained: s
     [run] = mlflow.MlflowClient().search_runs(["0"], "tags.step = 'ensemble'")
     whole = run.data.metrics["val/accuracy"]
     assert f"validation accuracy {percent(whole)}" in done.stdout
+    assert "mlflow run . -e ensemble " in run.data.tags["mlflow.note.content"]
     card = zipfile.ZipFile("ensemble.keras").read(learnt.CARD).decode()
     assert f"`{trained}`" in card
     assert f"`{other}`" in card
@@ -71,6 +75,9 @@ def test_an_ensemble_is_measured_beside_its_members(command: Command, trained: s
 
     done = command("pipeline.evaluate", run="ensemble.keras", data=data, split="validation")
     assert f"accuracy {percent(whole)}" in done.stdout, done.stderr
+
+    done = command("pipeline.ensemble", run=f"{trained},ensemble.keras", file="ensemble.keras")
+    assert "file=ensemble.keras: is one of the networks" in done.stderr
 
     done = command("pipeline.ensemble", run=trained)
     assert done.returncode == 2

@@ -197,6 +197,10 @@ def test_a_process_is_known_whatever_the_clock_says(monkeypatch: pytest.MonkeyPa
     elsewhere = f"{host}:{pid}:{boot[:8]}.1-{ticks}"
     assert not process.is_gone(elsewhere), "in a container of this host with its name"
     assert not process.is_running(elsewhere), "in a container of this host with its name"
+    monkeypatch.setattr(process, "_container", lambda: "1")  # as within that container
+    assert process.this_process() == elsewhere
+    assert process.is_running(elsewhere)
+    assert not process.is_gone(name)
 
 
 def test_a_run_that_mlflow_run_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,11 +144,34 @@ def test_a_run_that_ends_in_an_outage_leaves_its_status(
     assert ended.info.end_time - curve(run.id)[1].timestamp < 2000, "as it was, not as it was sent"
 
 
+def test_what_is_sent_together_arrives_as_if_sent_one_by_one(
+    server: Server, client: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = MlflowClient().create_run("0").info.run_id
+    box = outbox.Outbox(run_id, server.address)
+    for epoch in range(1, 901):  # more than MLflow takes in one request
+        box.log([{"key": ACCURACY, "value": epoch / 900, "timestamp": epoch, "step": epoch}])
+    box.log(tags={"which": "first"})
+    box.log([{"key": "no/such metric?", "value": 0.5, "timestamp": 1, "step": 1}])
+    box.update(run_name="a name")
+    box.log(tags={"which": "last"})
+    begin = time.monotonic()
+    assert box.flush(60)
+    assert time.monotonic() - begin < 30, "many requests go as one"
+    box.close()
+    said = capsys.readouterr().err
+    assert said.count("refused a part") == 1, "of what goes as one only the bad part is refused"
+    assert "no/such metric?" in said
+    assert [point.step for point in curve(run_id)] == [*range(1, 901)]
+    sent = MlflowClient().get_run(run_id)
+    assert (sent.data.tags["which"], sent.info.run_name) == ("last", "a name")
+
+
 def test_a_run_that_the_server_does_not_know_stops_nothing(
     server: Server, client: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     box = outbox.Outbox("0" * 32, server.address)
-    box.log([{"key": ACCURACY, "value": 0.5, "timestamp": 1, "step": 1}], {})
+    box.log([{"key": ACCURACY, "value": 0.5, "timestamp": 1, "step": 1}])
     assert box.flush(20)
     box.close()
     assert "refused a part of run 000" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from keras import layers
 from pipeline.data import SIDE
 
 NAME = "ensemble"
-NUMBERED = re.compile(r"member_\d+_")
+NUMBERED = re.compile(r"^member_\d+_")
 """What the names of members begin with."""
 
 
@@ -28,8 +28,9 @@ def mean(networks: Sequence[keras.Model]) -> keras.Model:
 
 def members(model: keras.Model) -> list[keras.Model]:
     """The networks of whose answers `model` is the mean; none if it is no ensemble."""
-    found = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    return found if model.name == NAME else []
+    *found, last = model.layers[1:] or [None]
+    numbered = all(isinstance(one, keras.Model) and NUMBERED.match(one.name) for one in found)
+    return found if numbered and isinstance(last, layers.Average) else []
 
 
 def own_name(model: keras.Model) -> str:

@@ -120,6 +120,8 @@ def copy_weights(
     architectures differ.
     """
     inner = [layer for layer in initial.layers if isinstance(layer, keras.Model)]
+    if len(inner) > 1:
+        raise InputError(f"init_from={address}: made of several networks; give one of them")
     values = get_state((inner[0] if inner else initial).weights)
     if classes != initial_classes:
         values = _for_classes(values, model, classes, initial_classes)

@@ -11,6 +11,7 @@ ENTRY_POINTS = {
     "IngestSettings": "ingest",
     "TrainSettings": "train",
     "EvaluateSettings": "evaluate",
+    "EnsembleSettings": "ensemble",
     "AuditSettings": "audit",
     "ExportSettings": "export",
     "SearchSettings": "search",

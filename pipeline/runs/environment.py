@@ -7,7 +7,6 @@ import subprocess
 import sys
 from functools import cache
 from importlib import metadata
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,14 @@ def versions(*packages: str) -> dict[str, str]:
     return installed
 
 
-def _commit() -> dict[str, str | bool]:
-    if shutil.which("git") is None and parent_process() is None:
+@cache
+def tell_without_git() -> None:
+    """Tell once that no commit is recorded, if git is not installed."""
+    if shutil.which("git") is None:
         note("git is not installed: runs do not record the commit")
+
+
+def _commit() -> dict[str, str | bool]:
     top = git("rev-parse", "--show-toplevel")
     commit = git("rev-parse", "HEAD")
     status = git("status", "--porcelain", "--untracked-files=no")

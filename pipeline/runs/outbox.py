@@ -1,7 +1,8 @@
 """Outbox of a run on an MLflow server: what is written to the run, kept until the server has it.
 
-Requests are appended to the file unsent/RUN_ID.jsonl and sent in order by a thread, so a training
-never waits for the server. What a process could not send is sent by the next one in this folder.
+Requests are appended to the file unsent/RUN_ID.jsonl and sent in order by a thread, those of a few
+seconds as one, so a training never waits for the server. What a process could not send is sent by
+the next one in this folder.
 MLflow keeps one copy of a point that is sent twice, and takes points after the end of a run.
 """
 
@@ -35,7 +36,9 @@ PAUSE = 2.0
 """Seconds between two tries."""
 GATHERING = 5.0
 """Seconds for which a request waits for others, which are sent as one, unless they are wanted."""
-MOST = {"metrics": 800, "params": 100, "tags": 100}
+TOGETHER = 1024
+"""Most requests that are sent as one."""
+MOST = {"metrics": 800, "tags": 100}
 """Most entries of each kind in one request; MLflow takes 1,000 in all."""
 END = 10.0
 """Seconds for which the end of a run waits until everything is sent."""
@@ -79,12 +82,12 @@ class Outbox:
     def log(
         self,
         metrics: Sequence[dict[str, Any]] = (),
-        params: Mapping[str, str] = MappingProxyType({}),
         tags: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Send points (key, value, timestamp, step), params and tags."""
+        """Send points (key, value, timestamp, step) and tags."""
         points = [one | {"value": _number(one["value"])} for one in metrics]
-        self._put("log-batch", metrics=points, params=_pairs(params), tags=_pairs(tags))
+        pairs = [{"key": key, "value": value} for key, value in tags.items()]
+        self._put("log-batch", metrics=points, tags=pairs)
 
     def update(self, **values: object) -> None:
         """Change the run's run_name, or its status and end_time."""
@@ -135,38 +138,51 @@ class Outbox:
             os.fsync(self._file.fileno())
 
     def _send_all(self) -> None:
-        """Main function of the thread."""
-        one_by_one = 0
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._pending or self._is_closed)
-                self._changed.wait_for(lambda: self._waiting or self._is_closed, GATHERING)
-                if self._is_closed:
-                    return
-                count, together = _first(list(self._pending)[: 1 if one_by_one else None])
+        """Main function of the thread.
+
+        What the server did not answer, or refused, is tried again in halves, so that a slow server
+        takes it, and of what goes as one only the part that is bad is refused.
+        """
+        most = TOGETHER
+        while following := self._next(most):
+            count, together = following
             taken, refusal = _send(self._address, together)
-            if refusal and count > 1:  # only one of them may be bad
-                one_by_one = count
-                continue
-            if taken:
+            is_halved = count > 1 and (refusal or not taken)
+            most = count // 2 if is_halved else min(2 * most, TOGETHER)
+            if not taken:
+                self._pause()
+            elif count == 1 or not refusal:
+                self._remove(count)
                 if refusal:
                     _say(refusal)
-                one_by_one = max(0, one_by_one - 1)
-                with self._changed:
-                    for _ in range(count):
-                        self._pending.popleft()
-                    if not self._pending and not self._is_closed:
-                        self._file.truncate(self._header)
-                    self._changed.notify_all()
-                continue
-            if not self.had_outage:
-                self.had_outage = True
-                _say(
-                    f"{self._address} does not answer; the training goes on, and its epochs are "
-                    f"kept in {self._path}"
-                )
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_closed, PAUSE)
+
+    def _next(self, most: int) -> tuple[int, Request] | None:
+        """How many of the pending requests go as one, and these as one; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending or self._is_closed)
+            if most == TOGETHER:
+                self._changed.wait_for(lambda: self._waiting or self._is_closed, GATHERING)
+            return None if self._is_closed else _first(list(self._pending)[:most])
+
+    def _remove(self, count: int) -> None:
+        """Remove the first requests, which were sent."""
+        with self._changed:
+            for _ in range(count):
+                self._pending.popleft()
+            if not self._pending and not self._is_closed:
+                self._file.truncate(self._header)
+            self._changed.notify_all()
+
+    def _pause(self) -> None:
+        """Wait after a try that failed; the first one is told."""
+        if not self.had_outage:
+            self.had_outage = True
+            _say(
+                f"{self._address} does not answer; the training goes on, and its epochs are "
+                f"kept in {self._path}"
+            )
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed, PAUSE)
 
 
 def is_reachable() -> bool:
@@ -302,10 +318,6 @@ def _post(address: str, endpoint: str, body: dict[str, Any]) -> Any:
 
 def _say(text: str) -> None:
     print(one_line(text), file=sys.stderr)
-
-
-def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"key": key, "value": value} for key, value in values.items()]
 
 
 def _number(value: float) -> float | str:

@@ -28,11 +28,16 @@ def is_running(process: str) -> bool:
 
 
 def _is_here(process: str) -> bool:
-    """Whether this process sees that one by its id. Containers may share the host's name."""
+    """Whether that process has ended, or this one sees it by its id.
+
+    Containers may share the host's name. A process from before the machine was started has ended,
+    wherever it was.
+    """
     if not process.startswith(f"{socket.gethostname()}:"):
         return False
     before, is_linux, _ = process.rpartition(":")[2].partition("-")
-    return not is_linux or before.partition(".")[2] == _container()
+    boot, _, container = before.partition(".")
+    return not is_linux or boot != _boot() or container == _container()
 
 
 def name_of(pid: int) -> str:

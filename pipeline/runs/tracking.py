@@ -1,7 +1,7 @@
 """Writes to the MLflow store: start or join a run, log to it, end it with the right status.
 
 The status is FINISHED, FAILED (reason in the tag `error`) or KILLED (interrupted). The run of a
-process that was killed is ended by the next process on the same host that starts a run.
+process that was killed is ended by the next command on the same host that starts a run.
 """
 
 import json
@@ -78,7 +78,7 @@ class Run:
         return queries.checkpoint_of(self.id)
 
     def use_outbox(self) -> None:
-        """From now on let no metric, param, tag or name wait for a server of MLflow."""
+        """From now on let no metric, tag or name wait for MLflow's server, if there is one."""
         if address := outbox.server():
             self._outbox = Outbox(self.id, address)
 
@@ -89,13 +89,6 @@ class Run:
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
         with signals.defer_interrupts():
             self._client.log_batch(self.id, tags=entities)
-
-    def log_params(self, values: Mapping[str, str]) -> None:
-        if self._outbox:
-            self._outbox.log(params=values)
-        else:
-            entities = [Param(name, value) for name, value in values.items()]
-            self._client.log_batch(self.id, params=entities)
 
     def data(self) -> mlflow.entities.RunData:
         """What is on record: tags, params and last values of metrics."""
@@ -216,8 +209,6 @@ class Run:
 
     def use_dataset(self, dataset: Dataset, address: str, context: str) -> None:
         """Record the dataset in use: its digest as a run input, its address as a tag."""
-        self.dataset = address
-        self.tag(dataset=address, dataset_digest=dataset.digest)
         self._wait()
         with warnings.catch_warnings(action="ignore"):  # several source classes match a folder
             resolved = resolve_dataset_source(addresses.dataset_uri(address))
@@ -230,6 +221,8 @@ class Run:
             if error.error_code != "BAD_REQUEST":
                 raise
             mlflow.log_input(entity, context=context)
+        self.dataset = address
+        self.tag(dataset=address, dataset_digest=dataset.digest)
 
     def log_model(
         self,
@@ -265,6 +258,7 @@ def record(
     """
     queries.use_store()
     if parent is None:
+        environment.tell_without_git()
         end_dead_runs()
     with signals.interruptible() if parent is None else nullcontext():
         joined = PROJECT_RUN in os.environ
@@ -288,10 +282,10 @@ def record(
         try:
             if not is_new:
                 run.tag(**tags | {"process": ",".join([*others, process.this_process()])})
-            if step in TRAININGS:
-                run.use_outbox()
             if run_id is None:
                 _begin(run, step, settings, name, joined=joined)
+            if step in TRAININGS:
+                run.use_outbox()
             yield run
         except KeyboardInterrupt:
             _end(run, step, "KILLED", "interrupted")
@@ -319,7 +313,8 @@ def _tags(step: str, parent: Run | None) -> dict[str, str]:
 def _begin(run: Run, step: str, settings: Settings, name: str | None, *, joined: bool) -> None:
     """Log a run's params, environment and name; `joined`: `mlflow run` has logged some."""
     recorded = MlflowClient().get_run(run.id).data.params if joined else {}
-    run.log_params(_missing(recorded, settings))
+    params = [Param(name, value) for name, value in _missing(recorded, settings).items()]
+    MlflowClient().log_batch(run.id, params=params)
     if step not in TRAININGS:  # which log it with their device
         run.log_environment()
     if joined and name:

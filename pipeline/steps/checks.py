@@ -39,8 +39,6 @@ def evaluate(settings: EvaluateSettings) -> None:
 
 
 def ensemble(settings: EnsembleSettings) -> None:
-    if not settings.file.endswith(".keras"):
-        raise InputError(f"file={settings.file}: the name of the file must end with .keras")
     _, trained_by = addresses.model_files(settings.run)
     addresses.dataset_folder(addresses.dataset_to_evaluate(settings, trained_by))
 

@@ -1,13 +1,15 @@
 """Ensemble of trained networks: one .keras file, compared with its members on validation."""
 
+import shutil
 from collections.abc import Iterable
 from functools import partial, reduce
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
-from pipeline.data import VALIDATION, dataset
+from pipeline.data import VALIDATION, dataset, votes
 from pipeline.errors import InputError
 from pipeline.networks import ensemble as networks
 from pipeline.networks import files, learnt
@@ -41,10 +43,16 @@ def ensemble(settings: EnsembleSettings) -> str:
         )
     images, labels = images[unseen], labels[unseen]
     target = Path(settings.file)
-    with tracking.record("ensemble", settings, name=notes.joined("ensemble", target.stem)) as run:
+    if any(target.resolve() == file.resolve() for file in members.values()):
+        raise InputError(f"file={target}: is one of the networks; give another name")
+    with (
+        tracking.record("ensemble", settings, name=notes.joined("ensemble", target.stem)) as run,
+        TemporaryDirectory() as scratch,
+    ):
         run.use_dataset(faces, address, context="validation")
         models = {name: files.load(file) for name, file in members.items()}
-        compute = partial(metrics.compute, labels, classes=faces.classes)
+        against = votes.AGAINST["hard"] if faces.votes is not None else ""
+        compute = partial(metrics.compute, labels, classes=faces.classes, against=against)
         each = {name: compute(files.predict(model, images)) for name, model in models.items()}
         network = networks.mean(list(models.values()))
         whole = compute(files.predict(network, images))
@@ -57,10 +65,12 @@ def ensemble(settings: EnsembleSettings) -> str:
         card = model_card.ensemble_card(
             whole, accuracies, count, parameters, all_known=known.complete
         )
+        file = Path(scratch) / target.name
+        network.save(file)
+        learnt.add(file, card, known, faces.classes)
+        run.log_file(file)
         target.parent.mkdir(parents=True, exist_ok=True)
-        network.save(target)
-        learnt.add(target, card, known, faces.classes)
-        run.log_file(target)
+        shutil.copy(file, target)
         run.log_metrics({"val/accuracy": whole.accuracy})
         table = pd.DataFrame({"member": accuracies.keys(), "val/accuracy": accuracies.values()})
         run.log_text(table.to_csv(index=False), "members.csv")
