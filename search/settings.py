@@ -219,6 +219,11 @@ class SearchSettings(Settings):
         ),
     ] = 3
 
+    @property
+    def maximize(self) -> bool:
+        """Whether higher values of `objective` are better."""
+        return self.objective != "loss"
+
     def check(self) -> None:
         require(self.study.strip() != "", "study", self.study, "a name")
         address = "an address such as sqlite:///optuna.db or postgresql+psycopg://user@host/name"

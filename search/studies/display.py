@@ -87,7 +87,7 @@ class Display:
         settings = self._plan.settings
         n_done = storage.count(trials).n_done
         parts = [f"{n_done} of {settings.trials} trials"]
-        if best := progress.best_trial(trials, maximize=settings.objective != "loss"):
+        if best := progress.best_trial(trials, maximize=settings.maximize):
             value = shown(best.value or 0.0, settings.objective)
             parts.append(f"best {value} (trial {best.number})")
         with self._lock:

@@ -54,7 +54,7 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
         return
     try:
         trials = study.get_trials(deepcopy=False)
-        count, best = storage.count(trials), best_trial(trials, maximize=_maximizes(plan))
+        count, best = storage.count(trials), best_trial(trials, maximize=plan.settings.maximize)
         number = best.number if best else None
         is_last = count.n_done >= plan.settings.trials and not count.running
         is_due = time.monotonic() - written.time >= INTERVAL
@@ -71,7 +71,7 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
 
 
 def _write(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan, parent: Run) -> None:
-    best = best_trial(trials, maximize=_maximizes(plan))
+    best = best_trial(trials, maximize=plan.settings.maximize)
     if best and best.value is not None:
         name = f"val/best_{plan.settings.objective}"
         parent.log_metrics({name: best.value}, step=storage.count(trials).n_done)
@@ -125,10 +125,6 @@ def rungs_of(plan: Plan) -> list[int]:
     return rungs(plan.settings.epochs, plan.max_small_epochs)
 
 
-def _maximizes(plan: Plan) -> bool:
-    return plan.settings.objective != "loss"
-
-
 def best_trial(trials: Sequence[FrozenTrial], *, maximize: bool) -> FrozenTrial | None:
     """The finished trial with the best value, of equals the first."""
     sign = 1.0 if maximize else -1.0
@@ -143,12 +139,12 @@ def _command(plan: Plan, one: FrozenTrial) -> str:
 def _description(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan) -> str:
     """State of a running study in a few lines of Markdown."""
     info = page_info(study, plan, finished=False)
-    aim = Aim(info.objective, info.is_share, _maximizes(plan))
+    aim = Aim(info.objective, info.is_share, plan.settings.maximize)
     names = [one.state.name.lower() for one in trials]
     counts = [f"{names.count(state)} {word}" for state, word in STATES.items() if state in names]
     n_done = storage.count(trials).n_done
     lines = [f"{n_done} of {plan.settings.trials} trials have ended ({', '.join(counts)})."]
-    if best := best_trial(trials, maximize=_maximizes(plan)):
+    if best := best_trial(trials, maximize=plan.settings.maximize):
         lines += [
             f"**Best so far: {aim.name} {aim.text(best.value)}**, trial {best.number}: "
             f"{params_text(best.params)}",

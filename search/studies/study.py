@@ -87,7 +87,7 @@ def open_study(settings: SearchSettings, database: RDBStorage) -> optuna.Study:
     study = optuna.create_study(
         storage=database,
         study_name=settings.study,
-        direction="minimize" if settings.objective == "loss" else "maximize",
+        direction="maximize" if settings.maximize else "minimize",
         load_if_exists=True,
     )
     require_ours(study, settings)
@@ -109,7 +109,7 @@ def require_ours(study: optuna.Study, settings: SearchSettings) -> None:
             f"study={settings.study}: {settings.storage} has a study of this name that another "
             "program made; give another study="
         )
-    expected = "minimize" if settings.objective == "loss" else "maximize"
+    expected = "maximize" if settings.maximize else "minimize"
     found = [direction.name.lower() for direction in study.directions]
     if found != [expected] and begun.get("objective", settings.objective) == settings.objective:
         raise InputError(
@@ -253,8 +253,9 @@ class Worker:
     def _wanted(self, trials: Sequence[FrozenTrial]) -> int:
         """Trials of the study: those asked for, or fewer if one of its own ends has come."""
         settings = self.plan.settings
-        maximize = settings.objective != "loss"
-        ended = storage.ended_early(trials, settings.target, settings.stop_after, maximize=maximize)
+        ended = storage.ended_early(
+            trials, settings.target, settings.stop_after, maximize=settings.maximize
+        )
         return storage.count(trials).n_done if ended else settings.trials
 
     def take(self, trials: Sequence[FrozenTrial]) -> tuple[optuna.Trial, Point] | None:
