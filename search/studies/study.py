@@ -228,8 +228,7 @@ class Worker:
                     _one_thread,
                     self.leases.hold(settings.study, "take", give_up=stop.is_set) as lease,
                 ):
-                    trials = self.trials()
-                    if lease is None or self.has_enough(trials):
+                    if lease is None or self.has_enough(trials := self.trials()):
                         return
                     taken = self.take(trials) if run else None
                 if taken and run:
