@@ -843,7 +843,7 @@ class PageSettings(Settings):
         str | None,
         Setting(
             ".onnx files with commas between, the first of which is chosen at the start; left out, "
-            "models/compact-int8.onnx and the ten newest files that export has recorded."
+            "models/compact-votes-int8.onnx and the ten newest files that export has recorded."
         ),
     ] = None
     out: Annotated[
