@@ -740,8 +740,9 @@ class PredictSettings(Settings):
     runs: Annotated[
         str,
         Setting(
-            "Networks: .onnx files, which need no Keras, or what evaluate takes as `run`; several "
-            "with commas between. Of a run, its exported float32 file is used if it has one."
+            "Networks: .onnx files, which need no Keras, train runs' ids, latest, model addresses "
+            "or .keras files; several with commas between. Of a run, its exported float32 file is "
+            "used if it has one."
         ),
     ] = "models/compact-votes-int8.onnx"
     find: Annotated[
@@ -843,7 +844,7 @@ class PageSettings(Settings):
         str | None,
         Setting(
             ".onnx files with commas between, the first of which is chosen at the start; left out, "
-            "models/compact-int8.onnx and the ten newest files that export has recorded."
+            "models/compact-votes-int8.onnx and the ten newest files that export has recorded."
         ),
     ] = None
     out: Annotated[
