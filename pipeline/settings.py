@@ -676,8 +676,8 @@ class EvaluateSettings(Settings):
     data: Annotated[
         str | None,
         Setting(
-            "A dataset folder or an ingest run's id; left out, it is the dataset that the run "
-            "was trained on."
+            "A dataset folder, an ingest run's id, or latest; left out, it is the dataset that the "
+            "run was trained on."
         ),
     ] = None
     split: Annotated[
@@ -790,8 +790,9 @@ class EnsembleSettings(Settings):
     data: Annotated[
         str | None,
         Setting(
-            "A dataset folder or an ingest run's id, whose validation faces compare the ensemble "
-            "with its members; left out, it is the dataset that the first run was trained on."
+            "A dataset folder, an ingest run's id, or latest, whose validation faces compare the "
+            "ensemble with its members; left out, it is the dataset that the first run was trained "
+            "on."
         ),
     ] = None
     file: Annotated[str, Setting("File to write; its run keeps a copy.")] = "ensemble.keras"
@@ -826,9 +827,9 @@ class ExportSettings(Settings):
     data: Annotated[
         str | None,
         Setting(
-            "A dataset folder or an ingest run's id, whose training faces calibrate int8 and whose "
-            "validation faces compare the files with Keras; left out, it is the dataset that the "
-            "run was trained on."
+            "A dataset folder, an ingest run's id, or latest, whose training faces calibrate int8 "
+            "and whose validation faces compare the files with Keras; left out, it is the dataset "
+            "that the run was trained on."
         ),
     ] = None
     folder: Annotated[str, Setting("Folder for the files; the model's run keeps copies.")] = (

@@ -242,6 +242,12 @@ def test_a_bare_file_knows_what_it_has_learnt(trained: str, csv: str) -> None:
     assert f"({expected.sum()} images)" in note_of(tested.info.run_id)
 
 
+def test_the_newest_dataset_to_evaluate_on_is_called_by_its_run(trained: str) -> None:
+    settings = EvaluateSettings("bare.keras", data="latest")
+    found = addresses.dataset_to_evaluate(settings, None)
+    assert found == addresses.dataset_of(trained)
+
+
 def test_a_file_that_says_nothing_is_told_from_one_that_learnt_other_images(
     dataset: Dataset, store: Path
 ) -> None:
