@@ -265,6 +265,21 @@ def test_a_file_that_says_nothing_is_told_from_one_that_learnt_other_images(
     assert rest.unseen(images).tolist() == unseen(images, images[10:]).tolist()
 
 
+def test_a_file_whose_list_of_training_images_is_damaged_says_nothing(
+    dataset: Dataset, store: Path
+) -> None:
+    file = Path("damaged.keras")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", "{}")
+    learnt.add(file, "", learnt.learnt_from(dataset.part(TRAIN)[0]), dataset.classes)
+    with zipfile.ZipFile(file) as archive:
+        begin = archive.getinfo(learnt.FACES).header_offset + 30 + len(learnt.FACES)
+    whole = file.read_bytes()
+    for place in range(begin, begin + 100):  # some end in another error of zlib's than others
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        assert learnt.read(file) is None
+
+
 def test_a_registered_model_is_described_by_its_card(trained: str) -> None:
     evaluated = run_of("evaluate").info.run_id
     with tracking.record("study", SearchSettings()) as parent:
