@@ -45,9 +45,11 @@ def check(settings: PredictSettings) -> None:
             _addresses_of_runs().model_file(address)
     if settings.images != SAMPLE:
         shots.named(settings.images)
-    folder = Path(settings.out).parent if settings.out else Path()
-    if not folder.is_dir():
-        raise InputError(f"out={settings.out}: no folder {folder}")
+    out = Path(settings.out or "faces.csv")
+    if not out.parent.is_dir():
+        raise InputError(f"out={out}: no folder {out.parent}")
+    if out.is_dir():
+        raise InputError(f"out={out}: a folder; give a file")
 
 
 def predict(settings: PredictSettings) -> None:
