@@ -17,11 +17,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from pipeline import registry, secrets
+from pipeline import secrets
 from pipeline.errors import InputError, TrainingError, one_line, print_any_character, reason
 from pipeline.runs import signals
 from pipeline.runs.signals import PROJECT_RUN
-from pipeline.settings import AnySettings, Field, Hyperparameters
+from pipeline.settings import AnySettings, Field, Hyperparameters, checked_recipe
 
 NOT_WRITTEN = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
@@ -122,7 +122,7 @@ def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySet
         given[name] = [*given.get(name, []), *others]
     defaults: dict[str, Any] = {}
     if issubclass(settings_class, Hyperparameters):
-        defaults |= registry.recipe(given.get("network", settings_class.network))
+        defaults |= checked_recipe(given.get("network", settings_class.network))
     if wants_help:
         parser.show_defaults(defaults | given)
         parser.print_help()

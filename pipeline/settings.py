@@ -6,7 +6,7 @@ checks, the recorded params, the search spaces and docs/settings.md are derived 
 
 import math
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -543,7 +543,28 @@ class Hyperparameters(
 
 def recipe(settings_class: type[AnyHyperparameters], network: str) -> AnyHyperparameters:
     """Settings with the defaults and the recipe of a network."""
-    return settings_class(network=network, **registry.recipe(network))
+    return settings_class(network=network, **checked_recipe(network))
+
+
+def checked_recipe(network: str) -> Mapping[str, Any]:
+    """The recipe of a network. Raises InputError unless it is settings with values of their types.
+
+    Bounds are checked where the settings are made.
+    """
+    found = registry.recipe(network)
+    known = Hyperparameters.fields()
+    if not isinstance(found, Mapping):
+        raise InputError(f"network={network}: its recipe is no dict of settings")
+    for name, value in found.items():
+        if name not in known:
+            raise InputError(f"network={network}: its recipe has {name}, which is no setting")
+        kind = known[name].plain_type
+        kinds = (int, float) if kind is float else (kind,)
+        if value is not None and not isinstance(value, kinds):
+            raise InputError(
+                f"network={network}: its recipe has {name}={value!r}, expected {kind.__name__}"
+            )
+    return found
 
 
 @dataclass(frozen=True)
