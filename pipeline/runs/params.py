@@ -55,7 +55,7 @@ def is_value(recorded: str, value: object) -> bool:
     text = _unquoted(recorded)
     if isinstance(value, bool):
         return text.lower() == str(value).lower()
-    return text == str(value) or (isinstance(value, float) and float(text) == value)
+    return text == str(value) or (isinstance(value, int | float) and float(text) == value)
 
 
 def _unquoted(recorded: str) -> str:
