@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import secrets
 from pipeline.settings import Hyperparameters, Settings
 
 FORMER_NAMES = {
@@ -62,8 +61,3 @@ def _unquoted(recorded: str) -> str:
     """A param without the shell quotes that `mlflow run` adds to one with blanks."""
     is_quoted = len(recorded) > 1 and recorded[0] == recorded[-1] == "'"
     return "".join(shlex.split(recorded)) if is_quoted else recorded
-
-
-def without_password(address: str) -> str:
-    """An address without its user, password and the values of its query."""
-    return secrets.masked(address)
