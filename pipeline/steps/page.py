@@ -65,7 +65,7 @@ def _about() -> dict[str, Any]:
 
 def _given(addresses: str) -> list[Network]:
     found = []
-    for address in map(str.strip, addresses.split(",")):
+    for address in paths.several(addresses):
         file = paths.find_file(address, ".onnx file")
         found.append(_offered(file, file.stem))
     return found

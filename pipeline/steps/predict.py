@@ -38,7 +38,7 @@ class Network:
 
 def check(settings: PredictSettings) -> None:
     """Raise InputError for what is missing, before anything slow is imported."""
-    for address in _addresses(settings):
+    for address in paths.several(settings.runs):
         if address.endswith(".onnx"):
             paths.find_file(address)
         else:
@@ -54,7 +54,7 @@ def check(settings: PredictSettings) -> None:
 
 def predict(settings: PredictSettings) -> None:
     """Print the answers. What can't be read is named in an InputError, after the others."""
-    networks = [_network(address) for address in _addresses(settings)]
+    networks = [_network(address) for address in paths.several(settings.runs)]
     failed: list[InputError] = []
     if settings.images == SAMPLE:
         found = _drawn(networks, settings.unsure)
@@ -63,10 +63,6 @@ def predict(settings: PredictSettings) -> None:
     _write(settings, found)
     if failed:
         raise _unread(failed)
-
-
-def _addresses(settings: PredictSettings) -> list[str]:
-    return [address.strip() for address in settings.runs.split(",")]
 
 
 def _addresses_of_runs() -> Any:
