@@ -25,7 +25,7 @@ from pipeline.errors import InputError
 from pipeline.exported import network
 from pipeline.faces import crop, detector
 from tests.browser import Browser, fake_camera, write_video
-from tests.commands import ROOT
+from tests.commands import ROOT, until
 from tests.conftest import Command, Start
 
 NETWORK = ROOT / "models" / "compact-votes-int8.onnx"
@@ -177,7 +177,6 @@ def test_the_server_gives_its_files_to_this_computer(
 
 
 def test_a_browser_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    answered = threading.Event()
     with serving({"big.wasm": bytes(50_000_000)}) as address:
         place = urlsplit(address)
         with socket.create_connection((place.hostname, place.port)) as browser:
@@ -185,7 +184,7 @@ def test_a_browser_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]
             browser.recv(1000)
             reset = struct.pack("ii", 1, 0)  # closes the connection without a farewell
             browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-        answered.wait(0.5)
+        until(lambda: "process_request" not in str(threading.enumerate()))
     assert capsys.readouterr().err == ""
 
 
