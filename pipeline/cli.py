@@ -17,11 +17,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from pipeline import registry, secrets
+from pipeline import secrets
 from pipeline.errors import InputError, TrainingError, one_line, print_any_character, reason
 from pipeline.runs import signals
 from pipeline.runs.signals import PROJECT_RUN
-from pipeline.settings import AnySettings, Field, Hyperparameters
+from pipeline.settings import AnySettings, Field, Hyperparameters, checked_recipe
 
 NOT_WRITTEN = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
@@ -71,23 +71,20 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
 def _explain(error: BaseException) -> str | None:
     """One line about an error that its user can resolve; None for a mistake in the program."""
     if isinstance(error, OSError):
+        is_of_files = type(error).__module__ == "builtins"  # a network library's is one, too
         remedy = "; is the disk full, or a folder not writable?"
-        return reason(error, 300) + (remedy if error.errno in NOT_WRITTEN else "")
-    if isinstance(error, ModuleNotFoundError) or "import backend" in str(error):
+        has_remedy = is_of_files and error.errno in NOT_WRITTEN
+        return reason(error, 300) + (remedy if has_remedy else "")
+    is_missing = isinstance(error, ModuleNotFoundError) and error.name in BACKENDS
+    if is_missing or "import backend" in str(error):
         backend = os.environ.get("KERAS_BACKEND", "the one of keras.json")
-        if error_name(error) in BACKENDS or "import backend" in str(error):
-            return (
-                f"Keras' backend can't be imported ({reason(error)}); KERAS_BACKEND is {backend}, "
-                "expected tensorflow, or jax or torch where they are installed"
-            )
+        return (
+            f"Keras' backend can't be imported ({reason(error)}); KERAS_BACKEND is {backend}, "
+            "expected tensorflow, or jax or torch where they are installed"
+        )
     explain: Any = _import("pipeline.runs.stores:explain")
     found: str | None = explain(error)
     return found
-
-
-def error_name(error: BaseException) -> str | None:
-    """The module that could not be found."""
-    return error.name if isinstance(error, ModuleNotFoundError) else None
 
 
 def _hide_secrets(arguments: Sequence[str]) -> None:
@@ -122,7 +119,7 @@ def parse(settings_class: type[AnySettings], arguments: Sequence[str]) -> AnySet
         given[name] = [*given.get(name, []), *others]
     defaults: dict[str, Any] = {}
     if issubclass(settings_class, Hyperparameters):
-        defaults |= registry.recipe(given.get("network", settings_class.network))
+        defaults |= checked_recipe(given.get("network", settings_class.network))
     if wants_help:
         parser.show_defaults(defaults | given)
         parser.print_help()

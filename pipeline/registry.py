@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,9 @@ def load(value: str, known: Mapping[str, str], setting: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # a user's module can raise any error
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{setting}={value}: can't be imported from the working folder or the environment "
-            f"({type(error).__name__}: {reason})"
+            f"({type(error).__name__}: {reason(error)})"
         ) from error
 
 

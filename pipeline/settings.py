@@ -6,7 +6,7 @@ checks, the recorded params, the search spaces and docs/settings.md are derived 
 
 import math
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -543,7 +543,28 @@ class Hyperparameters(
 
 def recipe(settings_class: type[AnyHyperparameters], network: str) -> AnyHyperparameters:
     """Settings with the defaults and the recipe of a network."""
-    return settings_class(network=network, **registry.recipe(network))
+    return settings_class(network=network, **checked_recipe(network))
+
+
+def checked_recipe(network: str) -> Mapping[str, Any]:
+    """The recipe of a network. Raises InputError unless it is settings with values of their types.
+
+    Bounds are checked where the settings are made.
+    """
+    found = registry.recipe(network)
+    known = Hyperparameters.fields()
+    if not isinstance(found, Mapping):
+        raise InputError(f"network={network}: its recipe is no dict of settings")
+    for name, value in found.items():
+        if name not in known:
+            raise InputError(f"network={network}: its recipe has {name}, which is no setting")
+        kind = known[name].plain_type
+        kinds = (int, float) if kind is float else (kind,)
+        if value is not None and not isinstance(value, kinds):
+            raise InputError(
+                f"network={network}: its recipe has {name}={value!r}, expected {kind.__name__}"
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -676,8 +697,8 @@ class EvaluateSettings(Settings):
     data: Annotated[
         str | None,
         Setting(
-            "A dataset folder or an ingest run's id; left out, it is the dataset that the run "
-            "was trained on."
+            "A dataset folder, an ingest run's id, or latest; left out, it is the dataset that the "
+            "run was trained on."
         ),
     ] = None
     split: Annotated[
@@ -740,8 +761,9 @@ class PredictSettings(Settings):
     runs: Annotated[
         str,
         Setting(
-            "Networks: .onnx files, which need no Keras, or what evaluate takes as `run`; several "
-            "with commas between. Of a run, its exported float32 file is used if it has one."
+            "Networks: .onnx files, which need no Keras, train runs' ids, latest, model addresses "
+            "or .keras files; several with commas between. Of a run, its exported float32 file is "
+            "used if it has one."
         ),
     ] = "models/compact-votes-int8.onnx"
     find: Annotated[
@@ -789,8 +811,9 @@ class EnsembleSettings(Settings):
     data: Annotated[
         str | None,
         Setting(
-            "A dataset folder or an ingest run's id, whose validation faces compare the ensemble "
-            "with its members; left out, it is the dataset that the first run was trained on."
+            "A dataset folder, an ingest run's id, or latest, whose validation faces compare the "
+            "ensemble with its members; left out, it is the dataset that the first run was trained "
+            "on."
         ),
     ] = None
     file: Annotated[str, Setting("File to write; its run keeps a copy.")] = "ensemble.keras"
@@ -825,9 +848,9 @@ class ExportSettings(Settings):
     data: Annotated[
         str | None,
         Setting(
-            "A dataset folder or an ingest run's id, whose training faces calibrate int8 and whose "
-            "validation faces compare the files with Keras; left out, it is the dataset that the "
-            "run was trained on."
+            "A dataset folder, an ingest run's id, or latest, whose training faces calibrate int8 "
+            "and whose validation faces compare the files with Keras; left out, it is the dataset "
+            "that the run was trained on."
         ),
     ] = None
     folder: Annotated[str, Setting("Folder for the files; the model's run keeps copies.")] = (

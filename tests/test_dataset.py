@@ -182,6 +182,13 @@ def test_a_description_that_is_none_is_refused(made: Dataset, tmp_path: Path, te
         dataset.load(tmp_path / "d")
 
 
+def test_the_split_code_that_is_unknown_is_named(faces: Faces) -> None:
+    split = faces.split.copy()  # all unassigned, which is the highest code
+    split[7] = 9
+    with pytest.raises(InputError, match="a split code is 9, expected one of"):
+        dataset.check(faces.images, faces.labels, split, "source=x", dataset.SOURCE_SPLITS)
+
+
 def test_counts_that_are_not_those_of_the_arrays_are_refused(made: Dataset, tmp_path: Path) -> None:
     counts = made.about["counts"]
     about = made.about | {"counts": counts | {"test": counts["train"]}}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.faces import boxes, crop, detector
+from pipeline.faces import boxes, crop, detector, shots
 from tests.commands import ROOT
 from tests.conftest import Command
 
@@ -86,21 +86,33 @@ def test_the_face_in_a_photograph_is_found_and_annotated(command: Command, store
     assert changed[400:].mean() < 0.01
 
 
+def write_video(picture: np.ndarray, frames: int, rate: int) -> None:
+    """clip.mp4, of a picture (H, W, 3) that does not change."""
+    import av
+
+    with av.open("clip.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number in range(frames):
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@extra
+def test_no_frame_is_left_out_where_the_interval_is_that_of_the_frames(store: Path) -> None:
+    write_video(np.zeros((48, 48, 3), np.uint8), frames=20, rate=10)
+    found = list(shots.read([Path("clip.mp4")], every=0.1, failed=[]))
+    assert [shot.frame for shot in found] == list(range(20))
+
+
 @extra
 @pytest.mark.slow
 def test_a_frame_a_second_of_a_video_is_read_and_a_broken_video_is_named(
     command: Command, store: Path
 ) -> None:
-    import av
-
-    with av.open("clip.mp4", "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.width, stream.height, stream.pix_fmt = 512, 600, "yuv420p"
-        frame = av.VideoFrame.from_ndarray(np.asarray(Image.open(PHOTOGRAPH)), format="rgb24")
-        for number in range(9):
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_video(np.asarray(Image.open(PHOTOGRAPH)), frames=9, rate=4)
     Path("broken.mp4").write_bytes(b"no video")
     done = command(
         "pipeline.predict", "broken.mp4", "clip.mp4", runs=ONNX, format="json", out="found.json"

@@ -15,8 +15,9 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.study import StudyDirection
+from requests import HTTPError
 
-from pipeline import paths, secrets
+from pipeline import cli, paths, secrets
 from pipeline.compiled import compiled
 from pipeline.errors import InputError, one_line
 from pipeline.runs import addresses, experiment, process, queries, signals, stores, tracking
@@ -122,6 +123,11 @@ def test_an_experiment_that_is_not_there_is_explained(
         experiment.use()
     found = error.value
     assert said in (str(found) if isinstance(found, InputError) else str(stores.explain(found)))
+
+
+def test_a_server_that_refuses_is_not_taken_for_a_full_disk() -> None:
+    for error, is_of_disk in ((HTTPError("403 Client Error"), False), (OSError("9 of 10"), True)):
+        assert ("is the disk full" in str(cli._explain(error))) is is_of_disk
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "sftp", "wasbs", "hdfs", "foo"])

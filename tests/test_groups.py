@@ -14,7 +14,10 @@ from mlflow import MlflowClient
 from PIL import Image
 from scipy import stats
 
-from pipeline.data import TEST, dataset
+from pipeline.data import TEST, UNASSIGNED, dataset
+from pipeline.data.dataset import Faces
+from pipeline.data.sample import draw
+from pipeline.data.splitting import assemble
 from pipeline.errors import InputError
 from pipeline.reports import plots, seeds
 from pipeline.runs import addresses, queries
@@ -80,6 +83,17 @@ def test_a_group_is_trained_evaluated_and_compared_over_seeds_and_faces(
     test = MlflowClient().get_run(evaluated).data.metrics
     assert test["test/accuracy_low"] <= test["test/accuracy"] <= test["test/accuracy_high"]
     assert MlflowClient().get_run(first).data.metrics["test/accuracy"] == test["test/accuracy"]
+    images, labels = draw(count=40, seed=2)
+    other = assemble(
+        Faces(images, labels, np.full(40, UNASSIGNED, np.uint8)),
+        source="drawn",
+        policy="report",
+        seed=0,
+    )
+    dataset.save(other, Path("other"))
+    groups.evaluate(EvaluateSettings(run=first, data="other"))
+    kept = MlflowClient().get_run(first).data.metrics["test/accuracy_high"]
+    assert kept == test["test/accuracy_high"], "only figures on its own dataset are the group's"
     capsys.readouterr()
     compared = compare(CompareSettings(f"{first},{members[0].info.run_id}"))
     assert "show no significant difference" in capsys.readouterr().out

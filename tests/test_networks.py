@@ -12,6 +12,7 @@ from keras import initializers, layers
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline import cli
 from pipeline.data import CLASSES
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
@@ -22,6 +23,7 @@ from pipeline.networks.layers import FusedBatchNormalization
 from pipeline.networks.tta import ROTATION, with_tta
 from pipeline.registry import NETWORKS
 from pipeline.settings import TrainSettings, recipe
+from tests import tiny
 from tests.commands import ROOT
 
 # The report's "Data Model Summary": layer, output shape, parameters.
@@ -108,6 +110,23 @@ def test_a_saved_network_takes_raw_faces_and_gives_probabilities(
     assert probabilities.shape == (10, 7)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
     assert keras.config.dtype_policy().name == "float32", "the global policy is left as it was"
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"lrr": 0.1}, "its recipe has lrr, which is no setting"),
+        ({"lr": "0.1"}, "its recipe has lr='0.1', expected float"),
+        ({"data": "faces"}, "its recipe has data, which is no setting"),
+        (["lr"], "its recipe is no dict"),
+    ],
+)
+def test_a_recipe_of_other_than_settings_is_refused(
+    own: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny.network, "recipe", own, raising=False)
+    with pytest.raises(InputError, match=f"network={tiny.TINY}: {said}"):
+        cli.parse(TrainSettings, ["--network", tiny.TINY])
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

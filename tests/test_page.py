@@ -3,6 +3,8 @@
 import json
 import re
 import signal
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -23,7 +25,7 @@ from pipeline.errors import InputError
 from pipeline.exported import network
 from pipeline.faces import crop, detector
 from tests.browser import Browser, fake_camera, write_video
-from tests.commands import ROOT
+from tests.commands import ROOT, until
 from tests.conftest import Command, Start
 
 NETWORK = ROOT / "models" / "compact-votes-int8.onnx"
@@ -172,6 +174,18 @@ def test_the_server_gives_its_files_to_this_computer(
     if status == 200:
         assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
         assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_browser_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving({"big.wasm": bytes(50_000_000)}) as address:
+        place = urlsplit(address)
+        with socket.create_connection((place.hostname, place.port)) as browser:
+            browser.sendall(f"GET /big.wasm HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+            browser.recv(1000)
+            reset = struct.pack("ii", 1, 0)  # closes the connection without a farewell
+            browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        until(lambda: "process_request" not in str(threading.enumerate()))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

@@ -99,6 +99,7 @@ def test_annotated_copies_have_names_of_their_own(command: Command, store: Path)
         (["nobody.png"], "nobody.png: no such file or folder"),
         (["--runs", "missing.onnx"], "missing.onnx: no such file"),
         (["--out", "nowhere/x.csv"], "out=nowhere/x.csv: no folder nowhere"),
+        (["--out", "."], "out=.: a folder; give a file"),
         (["--unsure", "2"], "unsure=2.0: expected in [0, 1]"),
         (["a.png", "--formt", "csv"], "unknown parameter"),
     ],

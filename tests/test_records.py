@@ -504,6 +504,14 @@ def test_a_training_that_began_with_a_file_goes_on_without_it(
     assert "not all training faces of this network are known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("recorded", "value"), [("2e-4", 0.0002), ("08", 8), ("true", True), ("'a b'", "a b")]
+)
+def test_a_param_may_be_typed_in_another_form(recorded: str, value: object) -> None:
+    assert params.is_value(recorded, value)
+    assert not params.is_value("7", value)
+
+
 @pytest.mark.slow
 def test_mlflow_run_resumes_by_the_id_and_the_settings_that_were_changed(
     data: str, monkeypatch: pytest.MonkeyPatch

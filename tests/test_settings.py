@@ -150,6 +150,7 @@ ANSWERED_FIRST = [
     ("pipeline.train", "--resume 0123", "no run 0123 on record"),
     ("pipeline.main", "--source missing.csv", "missing.csv"),
     ("pipeline.evaluate", "--run latest", "no finished train run on record"),
+    ("pipeline.evaluate", "--run network.h5", "network.h5: expected a .keras file"),
     ("pipeline.predict", "--runs missing.keras", "missing.keras: no such file"),
 ]
 

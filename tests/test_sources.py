@@ -1,5 +1,6 @@
 """Tests of the data sources; errors name the file and the row."""
 
+import contextlib
 import gzip
 import io
 import os
@@ -358,6 +359,16 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(
         make(tmp_path / place)
         with pytest.raises(InputError, match="a pipe, a socket or a device"):
             sources.read(str(tmp_path / place.removesuffix("/happy/x.png")), seed=0)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, some: Faces) -> None:
+    folder = write_tree(tmp_path / "faces", some)
+    with contextlib.chdir(folder / "train" / "happy"):
+        for _ in range(20):  # a path longer than the system takes
+            Path("d" * 250).mkdir()
+            os.chdir("d" * 250)
+    with pytest.raises(InputError, match="a folder can't be read: .* too long"):
+        sources.read(str(folder), seed=0)
 
 
 def test_a_split_within_a_class_folder_is_refused(tmp_path: Path, some: Faces) -> None:

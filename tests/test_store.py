@@ -242,6 +242,12 @@ def test_a_bare_file_knows_what_it_has_learnt(trained: str, csv: str) -> None:
     assert f"({expected.sum()} images)" in note_of(tested.info.run_id)
 
 
+def test_the_newest_dataset_to_evaluate_on_is_called_by_its_run(trained: str) -> None:
+    settings = EvaluateSettings("bare.keras", data="latest")
+    found = addresses.dataset_to_evaluate(settings, None)
+    assert found == addresses.dataset_of(trained)
+
+
 def test_a_file_that_says_nothing_is_told_from_one_that_learnt_other_images(
     dataset: Dataset, store: Path
 ) -> None:
@@ -257,6 +263,21 @@ def test_a_file_that_says_nothing_is_told_from_one_that_learnt_other_images(
     assert not both.unseen(images).any()
     assert not rest.with_earlier(None).complete
     assert rest.unseen(images).tolist() == unseen(images, images[10:]).tolist()
+
+
+def test_a_file_whose_list_of_training_images_is_damaged_says_nothing(
+    dataset: Dataset, store: Path
+) -> None:
+    file = Path("damaged.keras")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", "{}")
+    learnt.add(file, "", learnt.learnt_from(dataset.part(TRAIN)[0]), dataset.classes)
+    with zipfile.ZipFile(file) as archive:
+        begin = archive.getinfo(learnt.FACES).header_offset + 30 + len(learnt.FACES)
+    whole = file.read_bytes()
+    for place in range(begin, begin + 100):  # some end in another error of zlib's than others
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        assert learnt.read(file) is None
 
 
 def test_a_registered_model_is_described_by_its_card(trained: str) -> None:

@@ -222,7 +222,7 @@ def accuracy(fitted: TrainResult, dataset: Dataset) -> float:
 def test_the_network_kept_is_the_best_epochs(dataset: Dataset, plain: TrainResult) -> None:
     accuracies = [logs["val/accuracy"] for logs in plain.history]
     assert len({*accuracies}) > 1
-    assert plain.best_val_accuracy == max(accuracies)
+    assert plain.best_value("accuracy") == max(accuracies)
     assert plain.best_epoch == accuracies.index(max(accuracies)) + 1
     assert accuracy(plain, dataset) == pytest.approx(max(accuracies))
 
@@ -233,7 +233,7 @@ def test_the_last_epochs_network_is_kept_if_asked_for(
     assert without_speed(last.history) == without_speed(plain.history)
     assert plain.best_epoch < last.best_epoch == len(last.history)
     assert not equal(weights(plain), weights(last))
-    assert accuracy(last, dataset) == pytest.approx(last.best_val_accuracy)
+    assert accuracy(last, dataset) == pytest.approx(last.best_value("accuracy"))
 
 
 def test_training_stops_when_validation_gets_no_better(dataset: Dataset) -> None:
@@ -376,7 +376,7 @@ def test_the_order_of_faces_is_new_each_epoch_and_depends_on_the_seed_alone(
 
 def test_averaged_weights_validate_and_are_kept(dataset: Dataset, plain: TrainResult) -> None:
     fitted = fit(dataset, **WHOLE, ema=0.3)
-    assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
+    assert accuracy(fitted, dataset) == pytest.approx(fitted.best_value("accuracy"))
     assert fitted.history[0]["train/loss"] == plain.history[0]["train/loss"]
     assert fitted.history[0]["val/loss"] != plain.history[0]["val/loss"]
 
@@ -389,7 +389,7 @@ def test_recalibrated_statistics_validate_and_are_kept(dataset: Dataset, last: T
     for epoch, without in zip(fitted.history, last.history, strict=True):
         assert epoch["train/loss"] == without["train/loss"]
         assert epoch["val/loss"] != without["val/loss"]
-    assert accuracy(fitted, dataset) == pytest.approx(fitted.best_val_accuracy)
+    assert accuracy(fitted, dataset) == pytest.approx(fitted.best_value("accuracy"))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """A server of the page's files on the loopback interface."""
 
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote
 
 from pipeline.browser.site import POLICY, Content
 from pipeline.errors import InputError, reason
@@ -46,6 +48,11 @@ class Server(ThreadingHTTPServer):
         except OSError as error:
             raise InputError(f"port {port} can't be used ({reason(error)}); give --port") from error
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away while it is sent a file is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def address(self) -> str:
         return f"http://{HOST}:{self.server_port}/"
@@ -63,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         port = self.server.server_port
         if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
             return self._refuse(HTTPStatus.FORBIDDEN)
-        name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
+        name = unquote(self.path.partition("?")[0]).removeprefix("/") or "index.html"
         content = self.server.files.get(name)
         if content is None:
             return self._refuse(HTTPStatus.NOT_FOUND)

@@ -168,7 +168,7 @@ class Folder(Files):
 
     def _list(self) -> None:
         seen = set()
-        for folder, below, names in os.walk(self.where, followlinks=True):
+        for folder, below, names in os.walk(self.where, onerror=_refuse, followlinks=True):
             status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
                 below.clear()
@@ -185,6 +185,11 @@ class Folder(Files):
         for name in wanted:
             with readable(self.path(name)), open_regular(self.path(name)) as file:
                 yield name, guarded(file, self.path(name))
+
+
+def _refuse(error: OSError) -> None:
+    """Refuse a folder that can't be listed, which `os.walk` would leave out in silence."""
+    raise InputError(f"a folder can't be read: {reason(error, 300)}; make it readable")
 
 
 class Zip(Files):

@@ -180,8 +180,8 @@ def check(
         raise InputError(f"{name}: no face; at least one is needed")
     if labels.max() >= len(classes):
         raise InputError(f"{name}: a label is {labels.max()}, expected 0 to {len(classes) - 1}")
-    if not np.isin(split, list(splits)).all():
-        raise InputError(f"{name}: a split code is {split.max()}, expected one of {[*splits]}")
+    if len(unknown := split[~np.isin(split, list(splits))]):
+        raise InputError(f"{name}: a split code is {unknown[0]}, expected one of {[*splits]}")
 
 
 def save(dataset: Dataset, folder: Path) -> None:

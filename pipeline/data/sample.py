@@ -2,7 +2,7 @@
 
 It lets a fresh clone run the whole pipeline without a download:
 
-    from pipeline.sample import draw
+    from pipeline.data.sample import draw
     images, labels = draw()          # 1,280 faces: (1280, 48, 48) and (1280,), both uint8
 
 The faces have FER2013's format and class codes, but they are cartoons: a score on them says that

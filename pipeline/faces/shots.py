@@ -1,6 +1,6 @@
 """Pictures and frames of videos, read one at a time."""
 
-import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -126,15 +126,17 @@ def _frames(path: Path, every: float) -> Iterator[Shot]:
                 raise InputError(f"{path}: no video in it")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            due = 0.0
+            last = -1
             frame: Any
-            for number, frame in zip(itertools.count(), container.decode(stream)):
+            for number, frame in enumerate(container.decode(stream)):
                 seconds = float(frame.time or 0)
-                if seconds < due:
+                # Of times that are multiples of `every`, some quotients are just below a whole one.
+                interval = math.floor(seconds / every + 1e-6)
+                if interval <= last:
                     continue
+                last = interval
                 if frame.width * frame.height > pictures.MOST_PIXELS:
                     raise InputError(f"{path}: more than {pictures.MOST_PIXELS:,} pixels")
-                due = (seconds // every + 1) * every
                 pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 yield Shot(str(path), np.ascontiguousarray(pixels), number, seconds)
     except (av.error.FFmpegError, ValueError) as error:

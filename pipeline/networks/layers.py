@@ -15,7 +15,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def set_momentum(model: keras.Model, steps: int) -> None:
-    """Set batch normalisation's momentum to 1 - 2 / `steps` an epoch, between 0.9 and 0.99.
+    """Set batch normalisation's momentum to 1 - 2 / `steps` of an epoch, in [0.9, 0.99].
 
     The moving statistics are then those of the last half epoch. Keras' own 0.99 is that of 100
     steps: half an epoch or less of FER2013, but several epochs where faces are few, whose

@@ -123,7 +123,7 @@ def trainings(address: str) -> list[str]:
 
     Raises InputError for a group that has not finished.
     """
-    if address == LATEST or ":/" in address or address.endswith(FILES):
+    if address == LATEST or ":/" in address or "." in address:  # not an id
         return [address]
     run = get(address, "train", "train_seeds")
     if run.data.tags["step"] == "train":
@@ -139,6 +139,8 @@ def dataset_to_evaluate(
     settings: EvaluateSettings | EnsembleSettings | ExportSettings, trained_by: str | None
 ) -> str:
     """Address of the dataset to evaluate on: the setting `data`, or the dataset of the training."""
+    if settings.data == LATEST:
+        return find(LATEST, "ingest").info.run_id
     if settings.data is not None:
         return settings.data
     if trained_by is None:

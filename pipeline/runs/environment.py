@@ -15,7 +15,7 @@ from pipeline.errors import note
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILE, CHANGES = "environment.json", "changes.diff"
 LONGEST_DIFF = 200_000
-"""Most bytes of changes.diff."""
+"""Most characters of changes.diff."""
 UNKNOWN = "unknown"
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import secrets
 from pipeline.settings import Hyperparameters, Settings
 
 FORMER_NAMES = {
@@ -55,15 +54,10 @@ def is_value(recorded: str, value: object) -> bool:
     text = _unquoted(recorded)
     if isinstance(value, bool):
         return text.lower() == str(value).lower()
-    return text == str(value) or (isinstance(value, float) and float(text) == value)
+    return text == str(value) or (isinstance(value, int | float) and float(text) == value)
 
 
 def _unquoted(recorded: str) -> str:
     """A param without the shell quotes that `mlflow run` adds to one with blanks."""
     is_quoted = len(recorded) > 1 and recorded[0] == recorded[-1] == "'"
     return "".join(shlex.split(recorded)) if is_quoted else recorded
-
-
-def without_password(address: str) -> str:
-    """An address without its user, password and the values of its query."""
-    return secrets.masked(address)

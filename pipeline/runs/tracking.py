@@ -361,7 +361,7 @@ def tag_error(run_id: str, error: str) -> None:
 def hide_secrets(run_id: str) -> None:
     """Mask the addresses among the params that `mlflow run` has recorded as they were typed."""
     recorded = MlflowClient().get_run(run_id).data.params
-    hidden = {name: params.without_password(value) for name, value in recorded.items()}
+    hidden = {name: secrets.masked(value) for name, value in recorded.items()}
     changed = {name: value for name, value in hidden.items() if value != recorded[name]}
     file = stores.sqlite_file(mlflow.get_tracking_uri())
     if changed and file:
@@ -391,7 +391,7 @@ def _missing(recorded: Mapping[str, str], settings: Settings) -> dict[str, str]:
     MLflow can't change a param. Raises InputError if one differs from the setting in use.
     """
     used = {
-        name: params.without_password(value) if isinstance(value, str) else value
+        name: secrets.masked(value) if isinstance(value, str) else value
         for name, value in asdict(settings).items()
     }
     if recorded.get("data") == LATEST:  # the address is in the tag `dataset`

@@ -16,15 +16,13 @@ from pipeline.exported import network, quantize
 from pipeline.networks import exportable, files, learnt
 from pipeline.percent import percent
 from pipeline.reports import notes
-from pipeline.runs import addresses, queries, tracking
+from pipeline.runs import addresses, exports, queries, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import ExportSettings
 
 TOLERANCE = 1e-5
 """Largest difference of a float32 file's probabilities from Keras'."""
 COMPARED_FACES = 1000
-ARTIFACTS = "onnx"
-"""Artifact folder of the files, on the run of the training or, if that is not known, the export."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def export(settings: ExportSettings) -> str:
         kept = _keep(written, settings, home)
         run.tag(trained_by=trained_by or "unknown", files_on=home.id)
         if wanted == own and "float32" in written:
-            home.tag(onnx=f"{ARTIFACTS}/{written['float32'].name}")
+            home.tag(onnx=f"{exports.FOLDER}/{written['float32'].name}")
         for precision, result in compared.items():
             run.log_metrics({f"{precision}/{k}": v for k, v in result.metrics.items()})
         has_votes = faces is not None and faces.votes is not None
@@ -177,6 +175,6 @@ def _keep(written: Mapping[str, Path], settings: ExportSettings, home: Run) -> d
     folder.mkdir(parents=True, exist_ok=True)
     kept = {}
     for precision, file in written.items():
-        home.log_file(file, ARTIFACTS)
+        home.log_file(file, exports.FOLDER)
         kept[precision] = Path(shutil.copy(file, folder))
     return kept

@@ -1,6 +1,6 @@
 """A group: the same training on several seeds, and its evaluation, as child runs of one run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,14 +73,22 @@ def evaluate(settings: EvaluateSettings) -> str:
             )
         run.tag(group=settings.run)
         run.describe(notes.paragraphs(f"**{text}.**", notes.settings_note(settings)))
-        if settings.split == "test":  # groups of trainings are sorted by their accuracy on test
-            figures = queries.figures(run.id)
-            Run(settings.run).log_metrics(
-                {k: v for k, v in figures.items() if k.startswith("test")}
-            )
+        if settings.split == "test":
+            _tell_group(settings.run, evaluated, queries.figures(run.id))
     print(text)
     print(f"evaluations of group {settings.run}: run {run.id}")
     return run.id
+
+
+def _tell_group(group: str, evaluated: Sequence[str], figures: Mapping[str, float]) -> None:
+    """Put the figures on the group too, since groups are sorted by them.
+
+    Only those on its own dataset, as for a single training.
+    """
+    trained_on = queries.get(group, "train_seeds").data.tags["dataset_digest"]
+    tested_on = queries.get(evaluated[0], "evaluate").data.tags["dataset_digest"]
+    if trained_on == tested_on:
+        Run(group).log_metrics({k: v for k, v in figures.items() if k.startswith("test")})
 
 
 def _stopped(settings: TrainSettings) -> str | None:

@@ -1,6 +1,7 @@
 """The page for a browser: its files written into a folder, or served on this computer."""
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _about() -> dict[str, Any]:
 
 def _given(addresses: str) -> list[Network]:
     found = []
-    for address in map(str.strip, addresses.split(",")):
+    for address in paths.several(addresses):
         file = paths.find_file(address, ".onnx file")
         found.append(_offered(file, file.stem))
     return found
@@ -75,11 +76,9 @@ def _known() -> list[Network]:
     from pipeline.runs import exports  # imports MLflow
 
     shipped = [_offered(paths.find(str(SHIPPED)), SHIPPED.stem)]
-    recorded = exports.files()
+    recorded = list(itertools.islice(exports.files(), OFFERED + 1))
     if len(recorded) > OFFERED:
-        note(
-            f"of {len(recorded)} recorded exports the newest {OFFERED} are offered; see --networks"
-        )
+        note(f"the newest {OFFERED} recorded exports are offered; for others give --networks")
     return shipped + [_offered(file, name) for file, name in recorded[:OFFERED]]
 
 

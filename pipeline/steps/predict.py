@@ -38,21 +38,23 @@ class Network:
 
 def check(settings: PredictSettings) -> None:
     """Raise InputError for what is missing, before anything slow is imported."""
-    for address in _addresses(settings):
+    for address in paths.several(settings.runs):
         if address.endswith(".onnx"):
             paths.find_file(address)
         else:
             _addresses_of_runs().model_file(address)
     if settings.images != SAMPLE:
         shots.named(settings.images)
-    folder = Path(settings.out).parent if settings.out else Path()
-    if not folder.is_dir():
-        raise InputError(f"out={settings.out}: no folder {folder}")
+    out = Path(settings.out or "faces.csv")
+    if not out.parent.is_dir():
+        raise InputError(f"out={out}: no folder {out.parent}")
+    if out.is_dir():
+        raise InputError(f"out={out}: a folder; give a file")
 
 
 def predict(settings: PredictSettings) -> None:
     """Print the answers. What can't be read is named in an InputError, after the others."""
-    networks = [_network(address) for address in _addresses(settings)]
+    networks = [_network(address) for address in paths.several(settings.runs)]
     failed: list[InputError] = []
     if settings.images == SAMPLE:
         found = _drawn(networks, settings.unsure)
@@ -61,10 +63,6 @@ def predict(settings: PredictSettings) -> None:
     _write(settings, found)
     if failed:
         raise _unread(failed)
-
-
-def _addresses(settings: PredictSettings) -> list[str]:
-    return [address.strip() for address in settings.runs.split(",")]
 
 
 def _addresses_of_runs() -> Any:

@@ -73,10 +73,6 @@ class TrainResult:
         """The epoch that is kept, the best or the last by `settings.keep_epoch`; 0 if none is."""
         return self.state.best_epoch
 
-    @property
-    def best_val_accuracy(self) -> float:
-        return self.best_value("accuracy")
-
     def best_value(self, monitor: str) -> float:
         """The metric `monitor` of the validation split at the epoch that is kept."""
         return self.history[self.best_epoch - 1][f"val/{monitor}"]

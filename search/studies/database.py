@@ -10,8 +10,9 @@ import sqlalchemy as sql
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
+from pipeline import secrets
 from pipeline.errors import InputError, reason
-from pipeline.runs import params, signals
+from pipeline.runs import signals
 
 Result = TypeVar("Result")
 SQLITE = "sqlite:"
@@ -39,7 +40,7 @@ def make_engine(address: str) -> sql.Engine:
 def unreachable(address: str, error: BaseException) -> InputError:
     """InputError for a database that can't be opened, or is lost later."""
     why = reason(error.__cause__ or error, 150)
-    return InputError(f"storage={params.without_password(address)}: can't be used ({why})")
+    return InputError(f"storage={secrets.masked(address)}: can't be used ({why})")
 
 
 def patiently(
@@ -68,7 +69,7 @@ def patiently(
                     raise unreachable(address, error) from error
             tries += 1
             if tries == 3:
-                where = params.without_password(address)
+                where = secrets.masked(address)
                 print(
                     f"storage={where} does not answer; trying again for {OUTAGE:.0f} s",
                     file=sys.stderr,

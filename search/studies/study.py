@@ -13,9 +13,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline import secrets
 from pipeline.data import VALIDATION, dataset, splitting
 from pipeline.errors import InputError, reason
-from pipeline.runs import addresses, outbox, params, process, queries, stores, tracking
+from pipeline.runs import addresses, outbox, process, queries, stores, tracking
 from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
@@ -127,7 +128,7 @@ def earlier_study(settings: SearchSettings, database: RDBStorage) -> optuna.Stud
         known = ", ".join(names) or "none"
         raise InputError(
             f"warm_start={settings.warm_start}: no such study in "
-            f"{params.without_password(settings.storage)}; it has {known}"
+            f"{secrets.masked(settings.storage)}; it has {known}"
         )
     earlier = optuna.load_study(study_name=settings.warm_start, storage=database)
     begun = earlier.user_attrs.get("settings", {})
