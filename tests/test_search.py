@@ -31,6 +31,7 @@ from pipeline.runs import process, queries, tracking
 from pipeline.runs.environment import FILE
 from search.jobs import TRAIN_TRIAL, job
 from search.methods import samplers, space
+from search.methods.curve_sampler import KIND
 from search.settings import SearchSettings
 from search.studies import finalize, front, storage, summary, trial
 from search.studies.deadline import Deadline
@@ -402,6 +403,20 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     assert len(first) == 14
     assert taken[:14] == first
     assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
+
+
+def test_samplers_learn_from_their_proposals_in_a_search_with_a_cost() -> None:
+    known = {}
+    for sampler, key in (("curves", KIND), ("cmaes", "cma:generation")):
+        plan = Plan(SearchSettings(grid="none", sampler=sampler, cost="parameters"), "faces", {})
+        study = optuna.create_study(direction="maximize")
+        for number in range(6):
+            enqueue(study, plan, study.trials)
+            point = plan.space.suggest(study.ask())
+            study.tell(number, point["lr"])
+        known[sampler] = [one.system_attrs.get(key) for one in study.trials]
+    assert known["curves"] == [None, "mutation", "mutation", "uniform", "uniform", "near"]
+    assert None not in known["cmaes"][2:]
 
 
 def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:

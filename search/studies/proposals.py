@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import InputError
 from pipeline.settings import NetworkSettings
@@ -36,7 +36,7 @@ def enqueue(study: optuna.Study, plan: Plan, trials: Sequence[FrozenTrial]) -> N
     start = first[0] if first else {}
     study.sampler = _sampler(plan, seed, start)
     if settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds:
-        study.enqueue_trial(_fitting(study, plan, start, seed))
+        study.add_trial(_fitting(study, plan, start, seed))
 
 
 def _sampler(plan: Plan, seed: int, start: Point) -> BaseSampler:
@@ -52,20 +52,24 @@ def _sampler(plan: Plan, seed: int, start: Point) -> BaseSampler:
     return sampler
 
 
-def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Point:
-    """A proposal within the limits, drawn on a copy of the study, so that others cost no trial."""
+def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> FrozenTrial:
+    """A waiting trial within the limits, drawn on a copy of the study, so that others cost none."""
     settings = plan.settings
     if settings.cost != "none":
         copy = front.scalarised(study, seed)
     else:
         copy = optuna.create_study(direction=study.direction)
-        copy.add_trials([trial for trial in study.get_trials() if trial.state.is_finished()])
+        copy.add_trials([t for t in study.get_trials() if t.state != TrialState.WAITING])
     for draw in range(MOST_DRAWS):
         copy.sampler = _sampler(plan, sampler_seed(seed, draw), start)
         asked = copy.ask()
         point = plan.space.suggest(asked)
         if fits(point, plan):
-            return point
+            # A sampler reads from these attributes how far it has come.
+            own = copy.get_trials(deepcopy=False)[asked.number].system_attrs
+            return create_trial(
+                state=TrialState.WAITING, system_attrs=own | {"fixed_params": point}
+            )
         copy.tell(asked, state=TrialState.FAIL)
     raise InputError(
         f"max_parameters={settings.max_parameters} max_multiply_adds={settings.max_multiply_adds}: "
