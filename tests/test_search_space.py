@@ -20,7 +20,7 @@ from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods import SPACES, samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, storage, summary
+from search.studies import finalize, proposals, storage, summary
 from search.studies.plan import Plan, starting_values
 from search.studies.study import open_study, require_known_choices
 from search.studies.trial import comparable_epoch
@@ -345,5 +345,11 @@ def test_a_space_may_be_narrowed_in_mid_study_but_gets_no_new_choices(store: Pat
         point = plan.space.suggest(study.ask())
         assert point["optimizer"] in ("adam", "adamw")
         assert 1e-3 <= point["lr"] <= 1e-2
+    plan = replace(plan, settings=replace(plan.settings, sampler="random"))
+    for _ in range(8):
+        proposals.enqueue(study, plan, study.trials)
+        assert plan.space.suggest(study.ask())["optimizer"] in ("adam", "adamw")
     with pytest.raises(InputError, match="optimizer: the study emotion was begun with"):
         open_with("optimizer=adam,lion")
+    with pytest.raises(InputError, match="lr: the study emotion was begun with"):
+        open_with("optimizer=adam,adamw; lr=1e-3..1e-2")

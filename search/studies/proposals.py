@@ -10,20 +10,22 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pipeline.errors import InputError
 from pipeline.settings import NetworkSettings
 from search.jobs import MEASURE, job
+from search.methods.curve_sampler import recorded_space
 from search.methods.samplers import make_sampler, sampler_seed
 from search.methods.space import Point
 from search.studies import front
 from search.studies.plan import Plan
 
 MOST_DRAWS = 200
-"""Proposals that may be too large before the study gives up."""
+"""Proposals that may be out of reach before the study gives up."""
 
 
 def enqueue(study: optuna.Study, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
     """Make the next ask of `study` a first point that was not tried, or set its sampler.
 
-    One at a time: Optuna takes waiting trials in their order, and a repeat must not wait behind
-    points for which the study may have no trials left.
+    A sampler does not know limits of size, nor choices that the space has lost: then its proposal
+    is enqueued. One at a time: Optuna takes waiting trials in their order, and a repeat must not
+    wait behind points for which the study may have no trials left.
     """
     settings = plan.settings
     tried = [trial.system_attrs.get("fixed_params") for trial in trials]
@@ -35,7 +37,8 @@ def enqueue(study: optuna.Study, plan: Plan, trials: Sequence[FrozenTrial]) -> N
     seed = sampler_seed(settings.seed, len(trials))
     start = first[0] if first else {}
     study.sampler = _sampler(plan, seed, start)
-    if settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds:
+    is_limited = settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds
+    if is_limited or recorded_space(trials, plan.space.bounds) != plan.space.bounds:
         study.add_trial(_fitting(study, plan, start, seed))
 
 
@@ -64,7 +67,7 @@ def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Frozen
         copy.sampler = _sampler(plan, sampler_seed(seed, draw), start)
         asked = copy.ask()
         point = plan.space.suggest(asked)
-        if fits(point, plan):
+        if plan.space.contains(point) and fits(point, plan):
             # A sampler reads from these attributes how far it has come.
             own = copy.get_trials(deepcopy=False)[asked.number].system_attrs
             return create_trial(
@@ -73,7 +76,8 @@ def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Frozen
         copy.tell(asked, state=TrialState.FAIL)
     raise InputError(
         f"max_parameters={settings.max_parameters} max_multiply_adds={settings.max_multiply_adds}: "
-        f"none of {MOST_DRAWS} proposals is that small; raise them, or vary width to smaller values"
+        f"none of {MOST_DRAWS} proposals is in the space and that small; raise them, or vary width "
+        "to smaller values"
     )
 
 
