@@ -110,7 +110,7 @@ class CurveSampler(BaseSampler):
         """
         self._space = dict(space)
         self._cube = UnitCube(space, conditions or {})
-        self._conditions = dict(conditions or {})
+        self._conditions = {k: c for k, c in (conditions or {}).items() if c[0] in self._space}
         self._start = None if start is None else self._cube.nearest(start)
         self._most_epochs = most_epochs
         self._seed = seed
@@ -162,7 +162,7 @@ class CurveSampler(BaseSampler):
             case "uniform":
                 row = self._cube.uniform(rng, 1)[0]
             case "replay":
-                row = self._untried(curves)[0].row
+                row = self._moved(self._untried(curves)[0].row, rng, step=0.0)
             case "tpe":
                 row = self._tpe(study, trial, search_space, rng)
             case _:
