@@ -111,6 +111,8 @@ def test_no_trial_is_compared_before_all_have_seen_whole_faces(name: str, networ
     plan = Plan(settings, "faces", {})
     small = plan.max_small_epochs
     first, *_ = samplers.rungs(settings.epochs, small)
+    whole = Plan(replace(settings, fix="image_size=48"), "faces", {})
+    assert whole.max_small_epochs == 0
     study = optuna.create_study()
     for _ in range(20):
         point = plan.space.suggest(study.ask())
@@ -269,8 +271,12 @@ def test_a_space_from_a_file_gives_trainings_within_its_bounds(store: Path) -> N
         ({"fix": "dropout=2"}, r"dropout=2: expected in \[0, 1\)"),
         ({"fix": "dropout"}, "fix=dropout: expected name=value"),
         ({"start": "lr=5"}, "start=lr=5: lr=5.0 is outside the search space"),
+        ({"start": "loss='x"}, "start=loss='x: No closing quotation"),
+        ({"vary": "epochs=10..50"}, "epochs: 50 is more than the study's epochs=20"),
         ({"space": "gone.yaml"}, "space=gone.yaml: can't be read"),
         ({"space": "bad.yaml"}, "space=bad.yaml: lr: unknown mim; expected one of"),
+        ({"space": "zero.yaml"}, "dropout: expected values, value, or min and max, not 0"),
+        ({"space": "step.yaml"}, "lr: q: `step > 0` must hold"),
         ({"space": "when.yaml"}, "momentum: when: optimizer is never nadam in this space"),
         ({"space": "wild"}, "space=wild: expected narrow, wide, a .yaml file"),
         ({"vary": "l2"}, "vary=l2: it has no range of its own with network=compact"),
@@ -282,6 +288,8 @@ def test_a_mistake_in_a_space_is_one_line_before_anything_trains(
     store: Path, option: dict[str, str], said: str
 ) -> None:
     (store / "bad.yaml").write_text("parameters:\n  lr: {mim: 0.1, max: 1}\n")
+    (store / "zero.yaml").write_text("parameters:\n  dropout: 0\n")
+    (store / "step.yaml").write_text("parameters:\n  lr: {min: 0.1, max: 1, q: 0}\n")
     conditional = "  optimizer:\n  momentum: {min: 0.8, max: 0.9, when: {optimizer: nadam}}\n"
     (store / "when.yaml").write_text(f"parameters:\n{conditional}")
 
@@ -295,10 +303,12 @@ def test_a_mistake_in_a_space_is_one_line_before_anything_trains(
 
 
 def test_a_given_start_is_tried_first_and_holds_what_is_not_varied() -> None:
-    settings = SearchSettings(start="lr=0.002 batch_size=32 shift=1", grid="none")
+    start = "lr=0.002 batch_size=32 shift=1 epochs=9 width=0.5"
+    settings = SearchSettings(start=start, grid="none")
     plan = Plan(settings, "faces", starting_values(settings))
     [point] = plan.first_points()
-    assert (point["lr"], point["batch_size"]) == (0.002, 32)
+    assert (point["lr"], point["batch_size"], point["epochs"]) == (0.002, 32, 9)
+    assert plan.training(point).width == 0.5
     training = plan.training({"lr": 0.003})
     assert (training.lr, training.batch_size, training.shift) == (0.003, 32, 1)
 
@@ -353,3 +363,6 @@ def test_a_space_may_be_narrowed_in_mid_study_but_gets_no_new_choices(store: Pat
         open_with("optimizer=adam,lion")
     with pytest.raises(InputError, match="lr: the study emotion was begun with"):
         open_with("optimizer=adam,adamw; lr=1e-3..1e-2")
+    fixed = Plan(SearchSettings(fix="optimizer=lion"), "faces", {})
+    begun = study.trials[0].params
+    assert fixed.training(begun).optimizer == begun["optimizer"], "as it was trained"

@@ -266,7 +266,8 @@ class Worker:
         taken = self.study.ask()
         taken.set_user_attr("process", process.this_process())
         taken.set_user_attr("worker", self.number)
-        point = self.plan.space.suggest(taken)
+        self.plan.space.suggest(taken)
+        point = taken.params  # a repeat has those of its first time, also what varies no more
         if (name := self.plan.settings.cost) != "none":
             taken.set_user_attr(front.COST, proposals.cost(point, self.plan)[name])
         return taken, point
