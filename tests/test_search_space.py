@@ -16,11 +16,12 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.splitting import subsample
 from pipeline.errors import InputError
 from pipeline.registry import NETWORKS
+from pipeline.reports.notes import command_line
 from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods import SPACES, samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, proposals, storage, summary
+from search.studies import finalize, proposals, storage
 from search.studies.plan import Plan, starting_values
 from search.studies.study import open_study, require_known_choices
 from search.studies.trial import comparable_epoch
@@ -187,7 +188,7 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
 
 
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
-    text = summary.train_command(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
+    text = command_line(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
     assert text == "mlflow run . -e train -P lr=0.00021234567 -P batch_size=16 -P data=abc"
 
 
@@ -201,7 +202,7 @@ def test_the_command_of_the_summary_is_read_as_the_settings_that_won(network: st
         flip=False,
         data="my faces",
     )
-    words = shlex.split(summary.train_command(settings))
+    words = shlex.split(command_line(settings))
     assert words[:5] == ["mlflow", "run", ".", "-e", "train"]
     assert set(words[5::2]) == {"-P"}
     arguments = [part for word in words[6::2] for part in f"--{word}".split("=", 1)]

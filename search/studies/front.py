@@ -28,7 +28,7 @@ def pareto(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def spread(front: Sequence[FrozenTrial], count: int) -> list[FrozenTrial]:
-    """`count` points of a front: the best, the cheapest, and others evenly between by log cost."""
+    """At most `count` points of a front: the best, the cheapest, and others evenly by log cost."""
     if len(front) <= count:
         return list(reversed(front))
     logs = np.log([trial.user_attrs[COST] for trial in front])

@@ -84,12 +84,8 @@ def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Frozen
 def fits(point: Point, plan: Plan) -> bool:
     """Whether the network of `point` is within `max_parameters` and `max_multiply_adds`."""
     settings = plan.settings
-    if not settings.max_parameters and not settings.max_multiply_adds:
-        return True
-    size = cost(point, plan)
-    return (size["parameters"] <= (settings.max_parameters or float("inf"))) and size[
-        "multiply_adds"
-    ] <= (settings.max_multiply_adds or float("inf"))
+    most = {"parameters": settings.max_parameters, "multiply_adds": settings.max_multiply_adds}
+    return all(cost(point, plan)[name] <= limit for name, limit in most.items() if limit)
 
 
 _costs: dict[tuple[Any, ...], dict[str, int]] = {}

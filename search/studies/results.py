@@ -21,7 +21,7 @@ SIGNIFICANT_Z = 1.96
 class Finalist:
     """A trial among the best, and the objective of its settings on seeds that no trial had.
 
-    `confirmed` is worse than any value for a seed on which the training failed.
+    A seed on which the training failed has a value in `confirmed` that is worse than any other.
     """
 
     trial: FrozenTrial

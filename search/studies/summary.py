@@ -6,7 +6,7 @@ import optuna
 import pandas as pd
 
 from pipeline.percent import percent
-from pipeline.reports.notes import code_block
+from pipeline.reports.notes import code_block, command_line, words
 from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
@@ -15,7 +15,6 @@ from search.pages import page
 from search.pages.importance import importance
 from search.settings import SearchSettings
 from search.studies import front
-from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
 from search.studies.progress import against, page_info
 from search.studies.results import Finalist, Verdict, not_worse, shown
@@ -45,7 +44,7 @@ def record(
     finalists = "\n".join(
         f"| {f.trial.number} | {shown(f.mean, name)} "
         f"| {', '.join(shown(v, name) for v in f.confirmed)} "
-        f"| {shown(f.trial.value or 0.0, name)} | {params_text(f.trial.params)} |"
+        f"| {shown(f.trial.value or 0.0, name)} | {', '.join(words(f.trial.params))} |"
         for f in confirmed
     )
     labels = against(study, winner.settings)
@@ -53,7 +52,7 @@ def record(
 
 Best settings, trial {winner.trial.number}:
 
-{code_block(train_command(winner.settings))}
+{code_block(command_line(winner.settings))}
 
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
 had not used{f", against {labels}" if labels else ""}. {_uncertainty(study, confirmed)}
@@ -95,7 +94,7 @@ def _front(study: optuna.Study, plan: Plan) -> str:
     rows = "\n".join(
         f"| {t.number} | {t.user_attrs[front.COST]:,} "
         f"| {shown(t.value or 0.0, settings.objective)} "
-        f"| `{train_command(plan.training(t.params))}` |"
+        f"| `{command_line(plan.training(t.params))}` |"
         for t in front.pareto(study)
     )
     name = settings.cost.replace("_", "-")
@@ -124,7 +123,7 @@ def _importance_text(shares: Mapping[str, float], name: str) -> str:
     if not shares:
         return f"Too few trials have finished, or all with the same {name}, for an estimate."
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    lines = [f"- {name}: {percent(share, 0)}" for name, share in ranked]
+    lines = [f"- {parameter}: {percent(share, 0)}" for parameter, share in ranked]
     title = f"Share of the variance of validation {name} over finished trials (fANOVA):"
     return "\n".join([title, "", *lines])
 
