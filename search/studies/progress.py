@@ -76,9 +76,13 @@ def _write(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan, paren
         name = f"val/best_{plan.settings.objective}"
         parent.log_metrics({name: best.value}, step=storage.count(trials).n_done)
     parent.describe(_description(study, trials, plan))
-    table = trials_table(study)
-    parent.log_text(table.to_csv(index=False), "trials.csv")
-    parent.log_text(page.render(study, page_info(study, plan, finished=False)), "study.html")
+    record_trials(study, plan, parent, finished=False)
+
+
+def record_trials(study: optuna.Study, plan: Plan, parent: Run, *, finished: bool) -> None:
+    """Log trials.csv and study.html; `finished`: no further trial begins."""
+    parent.log_text(trials_table(study).to_csv(index=False), "trials.csv")
+    parent.log_text(page.render(study, page_info(study, plan, finished=finished)), "study.html")
 
 
 def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageInfo:

@@ -1,4 +1,4 @@
-"""Summary of a study on its run: trials.csv, study.html and summary.md."""
+"""Summary of a study on its run: summary.md."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,22 +11,15 @@ from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
 from search.grids import report_grid
-from search.pages import page
 from search.pages.importance import importance
 from search.settings import SearchSettings
 from search.studies import front
 from search.studies.plan import Plan
-from search.studies.progress import against, page_info
+from search.studies.progress import against
 from search.studies.results import Finalist, Verdict, not_worse, shown
 from search.studies.table import PARAM, trials_table
 
 STATE_NAMES = {"complete": "finished", "fail": "failed"}
-
-
-def record_study(study: optuna.Study, plan: Plan, parent: Run) -> None:
-    """Log trials.csv and study.html of a study whose trials have ended."""
-    parent.log_text(trials_table(study).to_csv(index=False), "trials.csv")
-    parent.log_text(page.render(study, page_info(study, plan, finished=True)), "study.html")
 
 
 def record(
