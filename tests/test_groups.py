@@ -158,7 +158,7 @@ def test_one_seed_on_each_side_leaves_the_faces_alone() -> None:
 
 def test_a_single_face_proves_nothing_and_ten_do() -> None:
     def p_value(faces: int) -> float:
-        return component_test(np.ones((3, faces)), np.zeros((3, faces)))[2]
+        return component_test([np.ones(faces)] * 3, [np.zeros(faces)] * 3)[2]
 
     assert p_value(1) == 1
     assert p_value(10) < 0.01
