@@ -267,6 +267,7 @@ def test_a_space_from_a_file_gives_trainings_within_its_bounds(store: Path) -> N
         ({"vary": "optimizer=adam,adamm"}, "optimizer=adamm: expected one of adam"),
         ({"vary": "batch_size=8.5,16"}, "batch_size=8.5: invalid literal"),
         ({"vary": "kernel=3,4"}, "kernel=4: expected odd"),
+        ({"vary": "tta=none,ten_crop", "network": "report"}, "tta=ten_crop: expected none, flip"),
         ({"vary": "seed=1,2"}, "seed is decided by the study"),
         ({"vary": "tta"}, "tta has no range of its own"),
         ({"fix": "dropout=2"}, r"dropout=2: expected in \[0, 1\)"),

@@ -255,22 +255,26 @@ def _distribution(
     if "value" in line:
         return (_value(field, line["value"]),)
     if "values" in line:
-        return _categorical(field, line["values"], where)
+        return _categorical(field, line["values"], settings, where)
     if "min" in line or "max" in line:
-        return _interval(field, line, where)
+        return _interval(field, line, settings, where)
     return _own_range(field, settings, where)
 
 
-def _categorical(field: Field, values: Any, where: str) -> BaseDistribution:
+def _categorical(
+    field: Field, values: Any, settings: SearchSettings, where: str
+) -> BaseDistribution:
     if not isinstance(values, list) or not values:
         raise InputError(f"{where}: {field.name}: expected a list of values")
     choices = tuple(dict.fromkeys(_value(field, value) for value in values))
     for value in choices:
-        _check_alone(field.name, value)
+        _check_alone(field.name, value, settings.network)
     return CategoricalDistribution(choices)
 
 
-def _interval(field: Field, line: Mapping[str, Any], where: str) -> BaseDistribution:
+def _interval(
+    field: Field, line: Mapping[str, Any], settings: SearchSettings, where: str
+) -> BaseDistribution:
     name, kind = field.name, str(line.get("distribution", "uniform"))
     if kind not in DISTRIBUTIONS | LOG_DISTRIBUTIONS:
         raise InputError(
@@ -286,7 +290,7 @@ def _interval(field: Field, line: Mapping[str, Any], where: str) -> BaseDistribu
     if log and low <= 0:
         raise InputError(f"{where}: {name}: min {low} of a logarithmic range must be above 0")
     for end in (low, high):
-        _check_alone(name, end)
+        _check_alone(name, end, settings.network)
     kind_of: Any = IntDistribution if field.plain_type is int else FloatDistribution
     try:
         step: Any = {"step": field.plain_type(line["q"])} if "q" in line and not log else {}
@@ -316,9 +320,9 @@ def _own_range(field: Field, settings: SearchSettings, where: str) -> BaseDistri
     return CategoricalDistribution((*search, *added))
 
 
-def _check_alone(name: str, value: Any) -> None:
+def _check_alone(name: str, value: Any, network: str) -> None:
     """Check a value against the settings that depend on it, beside the defaults."""
-    Hyperparameters(**({name: value} | ({"network": "compact"} if name != "network" else {})))
+    Hyperparameters(network=network, **{name: value})
 
 
 def _condition(name: str, line: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
