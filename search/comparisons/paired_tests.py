@@ -156,7 +156,7 @@ def component_test(
     seeds = squares / spare * sum(1 / len(side) for side in sides) if spare else 0.0
     cases = float(faces.var(ddof=1)) / len(faces) if len(faces) > 1 else 0.0
     variance = seeds + cases
-    if variance == 0:  # the same difference on every face: then the sign test, for few faces
+    if variance < 1e-18:  # one difference on all faces, but for rounding: then the sign test
         same = float(faces.mean())
         return same, same, min(1.0, 2.0 ** (1 - len(faces))) if same else 1.0
     freedom = variance**2 / (
