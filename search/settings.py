@@ -20,6 +20,8 @@ from pipeline.settings import (
 )
 from search.methods import PRUNERS, SAMPLERS, SPACES
 
+GRID_ROWS = 13
+"""Configurations of the published report."""
 WIDTH = Annotated[
     float,
     Setting(
@@ -254,8 +256,25 @@ class GridSettings(Settings):
         ),
     ] = 1.0
     max_train_faces: MAX_TRAIN_FACES = 0
+    rows: Annotated[
+        str,
+        Setting(
+            f"Rows to train: numbers from 1 (the baseline) to {GRID_ROWS}, with commas between, "
+            "or all. The others show what is on record."
+        ),
+    ] = "all"
     workers: WORKERS = 1
     seed: Annotated[int, Setting("Seed of every training.", low=0, high=MAX_SEED)] = 0
+
+    def check(self) -> None:
+        given = [row.strip() for row in self.rows.split(",")]
+        known = {*given} <= {str(row) for row in range(1, GRID_ROWS + 1)}
+        expected = f"all, or numbers from 1 to {GRID_ROWS} with commas between"
+        require(self.rows == "all" or known, "rows", self.rows, expected)
+
+    def trains(self, row: int) -> bool:
+        """Whether row `row`, from 1, is to be trained."""
+        return self.rows == "all" or str(row) in [given.strip() for given in self.rows.split(",")]
 
 
 @dataclass(frozen=True)

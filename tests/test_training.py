@@ -108,6 +108,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result_bit_for_bit(
     resumed = fit(dataset, **options, on_epoch=[lambda epoch, logs: told.append(epoch)])
     assert not resumed.interrupted
     assert told == list(range(1, options["epochs"] + 1))
+    assert 0 < resumed.state.seconds_before < stopped.state.seconds
     assert without_speed(resumed.history) == without_speed(whole.history)
     assert equal(weights(resumed), weights(whole))
 

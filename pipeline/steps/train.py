@@ -70,7 +70,8 @@ def fit_and_record(
 ) -> TrainResult:
     """Train with `fit` on the device of this machine; record the device and every epoch.
 
-    The metric time/recording_seconds is the time spent on recording and in `on_epoch`;
+    The metric time/training_seconds is that of all processes of a resumed training;
+    time/recording_seconds is the time that this one spent on recording and in `on_epoch`;
     resumed_from_epoch is the last epoch that was read from a checkpoint, if one was.
     """
     precision = use_device(settings, run, test=test_device)
@@ -83,7 +84,7 @@ def fit_and_record(
     elif settings.init_from is not None:
         initial = _load_initial(settings.init_from, run)
     state = TrainState()
-    recording, begin = 0.0, time.perf_counter()
+    recording = 0.0
 
     def record(epoch: int, logs: dict[str, float]) -> None:
         nonlocal recording
@@ -98,8 +99,7 @@ def fit_and_record(
         options |= {"precision": precision, "on_epoch": [record], "state": state}
         return fit(settings, faces, **initial, **options)
     finally:
-        training = time.perf_counter() - begin
-        figures = {RECORDING_SECONDS: recording, TRAINING_SECONDS: training}
+        figures = {RECORDING_SECONDS: recording, TRAINING_SECONDS: state.seconds}
         if state.resumed_from:
             figures["resumed_from_epoch"] = state.resumed_from
         run.log_metrics(figures)

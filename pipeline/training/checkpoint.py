@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,14 @@ class TrainState:
     best_weights: list[NDArray[Any]] = field(default_factory=list)
     resumed_from: int = 0
     """The last epoch of the checkpoint that this process began with; 0 if there was none."""
+    seconds_before: float = 0.0
+    """Seconds that earlier processes took up to that epoch."""
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training until now, those of earlier processes included."""
+        return self.seconds_before + time.perf_counter() - self.began
 
     def record(
         self, logs: dict[str, float], weights: list[NDArray[Any]], settings: Hyperparameters
@@ -48,7 +57,8 @@ def save(file: Path, variables: Sequence[Any], state: TrainState) -> None:
     Another process may write it too, which takes this one for lost.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    about = {"history": state.history, "best_epoch": state.best_epoch}
+    about: dict[str, Any] = {"history": state.history, "best_epoch": state.best_epoch}
+    about["seconds"] = state.seconds
     arrays = {f"now_{i}": value for i, value in enumerate(files.get_state(variables))}
     arrays |= {f"best_{i}": value for i, value in enumerate(state.best_weights)}
     text = json.dumps(about | {"digest": _digest(about, arrays)})
@@ -87,6 +97,7 @@ def load(file: Path, variables: Sequence[Any], state: TrainState) -> None:
     state.history = [with_present_names(logs) for logs in about["history"]]
     state.best_epoch = about["best_epoch"]
     state.resumed_from = len(state.history)
+    state.seconds_before = about.get("seconds", 0.0)  # not in checkpoints of earlier versions
 
 
 def _names(arrays: Mapping[str, Any], prefix: str) -> list[str]:

@@ -14,6 +14,7 @@ from pipeline.percent import interval, percent
 from pipeline.reports import notes
 from pipeline.reports.metrics import accuracy_interval
 from pipeline.runs import addresses, queries, tracking
+from pipeline.runs.metric_names import TRAINING_SECONDS
 from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from pipeline.steps.data import dataset_address
@@ -24,7 +25,8 @@ from search.jobs.job import threads_each
 from search.settings import GridSettings
 
 MEASURED = (
-    "measured", "measured_low", "measured_high", "validation", "train_run", "evaluate_run",
+    "measured", "measured_low", "measured_high", "validation", "minutes", "train_run",
+    "evaluate_run",
 )  # fmt: skip
 """Columns of the project's own results."""
 
@@ -41,7 +43,9 @@ def grid(settings: GridSettings) -> str:
         run.use_dataset(faces, address, context="train")
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
-        evaluated = job.run_parallel(settings.workers, work, trainings)
+        numbered = [*enumerate(trainings, start=1)]
+        rows = [(training, settings.trains(number)) for number, training in numbered]
+        evaluated = job.run_parallel(settings.workers, work, rows)
         table = _record(REPORT, trainings, evaluated, run, _legend(settings))
         run.describe(_note(settings, table))
         print(_text(table, _legend(settings)))
@@ -62,16 +66,20 @@ def training_settings(settings: GridSettings, row: Setting, data: str) -> TrainS
 
 
 def _measure(
-    parent_id: str, digest: str, settings: TrainSettings, stop: threading.Event
+    parent_id: str, digest: str, row: tuple[TrainSettings, bool], stop: threading.Event
 ) -> str | None:
-    """Id of the evaluate run of these settings on this dataset, created if there is none.
+    """Id of the evaluate run of a row on this dataset, None if there is none.
 
-    None if the training fails, so that the other rows still get their table.
+    A row is its training's settings, and whether to train and evaluate what is not recorded. If
+    the training fails the other rows still get their table.
     """
+    settings, is_chosen = row
     name = f"{settings.optimizer} lr={settings.lr:g} batch_size={settings.batch_size}"
 
     if trained := queries.finished_run("train", settings, digest):
         run_id = trained.info.run_id
+    elif not is_chosen:
+        return None
     else:
         outcome = job.run(TRAIN_CHILD, settings, parent_id, digest, stop=stop)
         if outcome.kind == "failed":
@@ -80,6 +88,8 @@ def _measure(
         run_id = job.value_of(outcome, name)
     if existing := queries.evaluation_of(run_id, dataset_digest=digest):
         return existing
+    if not is_chosen:
+        return None
     test = EvaluateSettings(run=run_id, data=settings.data)
     outcome = job.run(EVALUATE_CHILD, test, parent_id, stop=stop)
     return job.value_of(outcome, name)
@@ -144,7 +154,7 @@ def _legend(settings: GridSettings) -> str:
 
 
 def _row(setting: Setting, training: TrainSettings, evaluated: str | None) -> dict[str, object]:
-    """A row of the table; the own results are nan if the training failed.
+    """A row of the table; the own results are nan if there are none.
 
     The report's interval is computed from its accuracy on its 3,589 test faces.
     """
@@ -170,6 +180,7 @@ def _measurements(evaluated: str) -> dict[str, object]:
     train = client.get_run(test.data.tags["trained_by"])
     tested = queries.metrics_of(test)
     accuracy = [tested[f"test/accuracy{end}"] for end in ("", "_low", "_high")]
-    validation = queries.metrics_of(train)["val/best_accuracy"]
-    row = (*accuracy, validation, train.info.run_id, evaluated)
+    trained = queries.metrics_of(train)
+    minutes = trained.get(TRAINING_SECONDS, float("nan")) / 60
+    row = (*accuracy, trained["val/best_accuracy"], minutes, train.info.run_id, evaluated)
     return dict(zip(MEASURED, row, strict=True))
