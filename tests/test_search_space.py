@@ -21,8 +21,9 @@ from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods import SPACES, samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, proposals, storage
+from search.studies import finalize, proposals, storage, summary
 from search.studies.plan import Plan, starting_values
+from search.studies.results import Finalist
 from search.studies.study import open_study, require_known_choices
 from search.studies.trial import comparable_epoch
 
@@ -185,6 +186,26 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
         bounds.suggest(trial)
         study.tell(trial, value)
     assert [trial.number for trial in finalize.finalists(study, 3)] == [1, 3, 0]
+
+
+@pytest.mark.parametrize(("direction", "values", "said"), [
+    ("minimize", [[1.4], [1.5]], "Single seeds do not tell"),
+    ("minimize", [[1.4, 1.41], [1.5]], "are significantly worse"),
+    ("maximize", [[0.9], [0.2]], "are significantly worse"),
+    ("maximize", [[0.9], [0.89]], "does not differ significantly from trial 1"),
+])  # fmt: skip
+def test_a_winner_is_called_better_only_where_seeds_or_faces_tell(
+    direction: str, values: list[list[float]], said: str
+) -> None:
+    study = optuna.create_study(direction=direction)
+    study.set_user_attr("validation_faces", 400)
+    for _ in values:
+        study.tell(study.ask(), 0.5)
+    finalists = [
+        Finalist(one, TrainSettings(), confirmed)
+        for one, confirmed in zip(study.trials, values, strict=True)
+    ]
+    assert said in summary.uncertainty(study, finalists)
 
 
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:

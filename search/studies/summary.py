@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import optuna
 import pandas as pd
+from optuna.study import StudyDirection
 
 from pipeline.percent import percent
 from pipeline.reports.notes import code_block, command_line, words
@@ -16,7 +17,7 @@ from search.settings import SearchSettings
 from search.studies import front
 from search.studies.plan import Plan
 from search.studies.progress import against
-from search.studies.results import Finalist, Verdict, not_worse, shown
+from search.studies.results import Finalist, Verdict, not_worse, shown, standard_error
 from search.studies.table import PARAM, trials_table
 
 STATE_NAMES = {"complete": "finished", "fail": "failed"}
@@ -48,7 +49,7 @@ Best settings, trial {winner.trial.number}:
 {code_block(command_line(winner.settings))}
 
 Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
-had not used{f", against {labels}" if labels else ""}. {_uncertainty(study, confirmed)}
+had not used{f", against {labels}" if labels else ""}. {uncertainty(study, confirmed)}
 
 Test accuracy {queries.test_text(queries.test_accuracy(tested))},
 measured once, after the choice.
@@ -97,9 +98,12 @@ def _front(study: optuna.Study, plan: Plan) -> str:
     )
 
 
-def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
+def uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     """A sentence on the finalists that are not significantly worse, and the cheapest of them."""
-    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0)
+    is_share = study.direction == StudyDirection.MAXIMIZE  # a loss is none
+    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0) if is_share else 0
+    if len(confirmed) > 1 and not standard_error(confirmed, faces):
+        return "Single seeds do not tell whether the other finalists are worse."
     others = not_worse(confirmed, winner, faces)
     if not others:
         return "The other finalists are significantly worse." if len(confirmed) > 1 else ""
