@@ -843,7 +843,7 @@ class PageSettings(Settings):
         str | None,
         Setting(
             ".onnx files with commas between, the first of which is chosen at the start; left out, "
-            "models/compact-int8.onnx and the ten newest files that export has recorded."
+            "models/compact-votes-int8.onnx and the ten newest files that export has recorded."
         ),
     ] = None
     out: Annotated[
@@ -866,19 +866,29 @@ class ReportSettings(Settings):
     file: Annotated[str, Setting("File to write; the run keeps a copy.")] = "report.html"
 
 
+COLUMNS = ("setting", "default", "values", "searched", "what it is")
+"""Of the tables in docs/settings.md."""
+Row = tuple[str, str, str, str, str]
+"""A setting's cells, by COLUMNS."""
+
+
 def markdown(*classes: type[Settings]) -> str:
     """Content of docs/settings.md: a section for each class, a table row for each setting.
 
-    A class whose rows all stand above gets a sentence that names their sections.
+    A class whose rows all stand above gets a sentence that names their sections. A table has no
+    empty column.
     """
     parts = []
-    above: dict[str, dict[str, str]] = {}  # rows by section and setting
+    above: dict[str, dict[str, Row]] = {}  # rows by section and setting
     for cls in classes:
         title = cls.__name__.removesuffix("Settings").lower()
         rows = {field.name: _row(field) for field in cls.fields().values()}
         about = " ".join((cls.__doc__ or "").split())
-        table = "| setting | default | values | searched | what it is |\n|---|---|---|---|---|\n"
-        body = table + "\n".join(rows.values())
+        columns = [
+            column for column in zip(COLUMNS, *rows.values(), strict=True) if any(column[1:])
+        ]
+        head, *lines = (f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True))
+        body = "\n".join([head, f"|{'---|' * len(columns)}", *lines])
         if places := _sections(rows, above):
             links = " and ".join(f"[{place}](#{place})" for place in places)
             others = {name: None for place in places for name in above[place] if name not in rows}
@@ -889,14 +899,14 @@ def markdown(*classes: type[Settings]) -> str:
     return "\n".join(parts)
 
 
-def _sections(rows: dict[str, str], above: dict[str, dict[str, str]]) -> list[str]:
+def _sections(rows: dict[str, Row], above: dict[str, dict[str, Row]]) -> list[str]:
     """The sections of `above` that have all of `rows`; empty if they lack one."""
     places = [place for place, known in above.items() if rows.items() & known.items()]
     found = {item for place in places for item in above[place].items()}
     return places if rows.items() <= found else []
 
 
-def _row(field: Field) -> str:
+def _row(field: Field) -> Row:
     default = "" if field.default in (None, "", MISSING) else f"`{field.default}`"
     search = field.setting.search
     searched = ""
@@ -906,4 +916,4 @@ def _row(field: Field) -> str:
         searched = ", ".join(map(str, search))
     if field.setting.when and searched:
         searched += " with {}={}".format(*field.setting.when)
-    return f"| `{field.name}` | {default} | {field.bounds} | {searched} | {field.setting.help} |"
+    return f"`{field.name}`", default, field.bounds, searched, field.setting.help

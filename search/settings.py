@@ -304,8 +304,8 @@ INTRODUCTION = """# Settings
 
 Generated from the code by `make docs`. On a command line a setting is given as `--name value`, and
 with `mlflow run` as `-P name=value`. Defaults that a network changes are in its recipe
-([training](training.md#recipes)). In names of settings a face
-is a 48x48 image of a dataset.
+([training](training.md#recipes)). *Searched* are the values that a [search](search.md) tries.
+In names of settings a face is a 48x48 image of a dataset.
 """
 ALL = (
     settings.IngestSettings,

@@ -139,4 +139,4 @@ def _why_no_gpu() -> str:
     backend = keras.backend.backend()
     if backend == "tensorflow" and not _tensorflow().test.is_built_with_cuda():
         return f"none: this TensorFlow is built without CUDA; {_driver()}"
-    return f"none: {backend} can't use it (docs/training.md lists the libraries); {_driver()}"
+    return f"none: {backend} can't use it (see docs/install.md, make gpu); {_driver()}"

@@ -42,13 +42,15 @@ def record(
         for f in confirmed
     )
     labels = against(study, winner.settings)
+    count = len(winner.confirmed)
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
     text = f"""# Study {study.study_name}
 
 Best settings, trial {winner.trial.number}:
 
 {code_block(command_line(winner.settings))}
 
-Validation {name} {shown(winner.mean, name)}, mean of {len(winner.confirmed)} seeds that the search
+Validation {name} {shown(winner.mean, name)}, mean of {seeds} that the search
 had not used{f", against {labels}" if labels else ""}. {uncertainty(study, confirmed)}
 
 Test accuracy {queries.test_text(queries.test_accuracy(tested))},
