@@ -201,6 +201,15 @@ def test_an_earlier_study_of_a_similar_task_saves_trials() -> None:
     assert np.mean(with_it) > np.mean(without)
 
 
+def test_what_an_earlier_study_did_not_vary_is_drawn() -> None:
+    earlier, study = new_study(), new_study()
+    narrower = {name: bounds for name, bounds in SPACE.items() if name != "shift"}
+    run(earlier, 2, space=narrower, start=None, train=lambda point: [0.5] * EPOCHS)
+    [first] = run(study, 1, start=None, earlier=earlier)
+    assert kinds(study) == ["replay"]
+    assert first["shift"] in range(7)
+
+
 def test_a_misleading_earlier_study_is_outweighed() -> None:
     def opposite(point: Point) -> list[float]:
         return [1 - value for value in curve(point)]

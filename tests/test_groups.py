@@ -25,7 +25,12 @@ from pipeline.settings import EvaluateSettings, TrainSettings
 from pipeline.steps import groups
 from search.comparisons import exhibits
 from search.comparisons.compare import candidate, compare
-from search.comparisons.paired_tests import component_test, every_pair
+from search.comparisons.paired_tests import (
+    Candidate,
+    Predictions,
+    component_test,
+    every_pair,
+)
 from search.settings import CompareSettings
 from tests.conftest import Start
 from tests.tiny import TINY
@@ -163,3 +168,23 @@ def test_one_seed_on_each_side_leaves_the_faces_alone() -> None:
     expected = stats.ttest_rel(first.astype(float), second.astype(float))
     assert p == pytest.approx(expected.pvalue)
     assert (low, high) == pytest.approx(expected.confidence_interval())
+
+
+def test_a_single_face_proves_nothing_and_ten_do() -> None:
+    def p_value(faces: int) -> float:
+        return component_test([np.ones(faces)] * 3, [np.zeros(faces)] * 3)[2]
+
+    assert p_value(1) == 1
+    assert p_value(10) < 0.01
+
+
+def test_the_interval_of_a_group_ends_at_all_faces() -> None:
+    labels = np.array(["sad"] * 50)
+    faces = np.arange(50)
+    members = tuple(
+        Predictions(labels, np.where(faces == seed, "fear", labels), faces >= 0, faces)
+        for seed in range(2)
+    )
+    group = Candidate("A", {}, "id", "digest", "test", True, members)
+    low, high = group.interval
+    assert 0.9 < low < group.accuracy < high == 1

@@ -23,6 +23,7 @@ from pipeline.networks.layers import FusedBatchNormalization
 from pipeline.networks.tta import ROTATION, with_tta
 from pipeline.registry import NETWORKS
 from pipeline.settings import TrainSettings, recipe
+from search.jobs.tasks import measure
 from tests import tiny
 from tests.commands import ROOT
 
@@ -182,24 +183,21 @@ def test_scores_that_are_no_probabilities_are_refused(
 
 @pytest.mark.parametrize("network", ["report", "compact", "strong"])
 def test_the_networks_have_their_documented_size(network: str) -> None:
-    model = build(recipe(TrainSettings, network), precision="float32")
-    size = f"{model.count_params():,} | {multiply_adds(model) / 1e6:.0f} million"
+    found = measure(print, recipe(TrainSettings, network), len(CLASSES))
+    size = f"{found['parameters']:,} | {found['multiply_adds'] / 1e6:.0f} million"
     assert f"| `{network}` | {size} |" in (ROOT / "docs" / "training.md").read_text()
 
 
-def multiply_adds(model: keras.Model) -> int:
-    """Multiply-adds of the convolutions and dense layers, for a face of 48x48 pixels."""
-    side, count = 48, 0
-    for layer in model.layers:
-        match layer:
-            case keras.layers.Conv2D():
-                side //= layer.strides[0]
-                count += int(np.prod(layer.kernel.shape)) * side**2
-            case keras.layers.MaxPooling2D():
-                side //= 2
-            case keras.layers.Dense():
-                count += int(np.prod(layer.kernel.shape))
-    return count
+def separable(settings: TrainSettings, normalise: Any, classes: int) -> keras.Model:
+    images = keras.Input((48, 48, 1))
+    x = layers.SeparableConv2D(8, 3, padding="same")(images)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, layers.Dense(classes, activation="softmax", dtype="float32")(x))
+
+
+def test_both_kernels_of_a_separable_convolution_are_counted() -> None:
+    found = measure(print, TrainSettings(network="tests.test_networks:separable"), 7)
+    assert found["multiply_adds"] == 48 * 48 * (3 * 3 + 8) + 8 * 7
 
 
 @pytest.mark.parametrize(("policy", "error"), [("float32", 1e-3), ("mixed_bfloat16", 0.05)])

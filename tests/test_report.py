@@ -1,8 +1,10 @@
 """The published report, done again: one page from what is on record."""
 
+import io
 import re
 from pathlib import Path
 
+import pandas as pd
 from mlflow import MlflowClient
 
 from pipeline.networks import files
@@ -11,7 +13,7 @@ from pipeline.runs import queries, tracking
 from pipeline.settings import ReportSettings, TrainSettings
 from search.grids.report_grid import REPORT
 from search.report import evidence
-from search.report.report import report
+from search.report.report import best_trials, report
 from search.settings import SearchSettings
 
 TRIALS = """number,state,best_value,epochs,seconds,run,param_lr,param_network
@@ -71,3 +73,9 @@ def test_the_study_its_winner_and_its_test_follow_the_manual_steps(trained: str)
     accuracy = evaluated.data.metrics["test/accuracy"]
     assert f"<b>{100 * accuracy:.1f} %</b> on test" in page
     assert page.count('src="data:image/png;base64,') == 5, "classes, faces, curves and two of test"
+
+
+def test_a_loss_is_not_shown_in_percent() -> None:
+    trials = pd.read_csv(io.StringIO(TRIALS))
+    _, rows = best_trials(evidence.Study("id", "faces", "loss", "", trials, None))
+    assert [row[2] for row in rows] == ["0.3050", "0.4510", "0.4720"]

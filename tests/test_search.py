@@ -31,8 +31,9 @@ from pipeline.runs import process, queries, tracking
 from pipeline.runs.environment import FILE
 from search.jobs import TRAIN_TRIAL, job
 from search.methods import samplers, space
+from search.methods.curve_sampler import KIND
 from search.settings import SearchSettings
-from search.studies import finalize, front, storage, summary, trial
+from search.studies import finalize, front, progress, storage, summary, trial
 from search.studies.deadline import Deadline
 from search.studies.display import Display
 from search.studies.lease import Leases
@@ -404,6 +405,20 @@ def test_a_study_tries_the_recipe_the_grid_and_proposals_and_nothing_twice(store
     assert len(taken) == 20 == len({tuple(sorted(point.items())) for point in taken})
 
 
+def test_samplers_learn_from_their_proposals_in_a_search_with_a_cost() -> None:
+    known = {}
+    for sampler, key in (("curves", KIND), ("cmaes", "cma:generation")):
+        plan = Plan(SearchSettings(grid="none", sampler=sampler, cost="parameters"), "faces", {})
+        study = optuna.create_study(direction="maximize")
+        for number in range(6):
+            enqueue(study, plan, study.trials)
+            point = plan.space.suggest(study.ask())
+            study.tell(number, point["lr"])
+        known[sampler] = [one.system_attrs.get(key) for one in study.trials]
+    assert known["curves"] == [None, "mutation", "mutation", "uniform", "uniform", "near"]
+    assert None not in known["cmaes"][2:]
+
+
 def test_a_command_whose_time_is_up_takes_no_trial(store: Path) -> None:
     database = storage.open_storage("sqlite:///optuna.db")
     study = optuna.create_study(storage=database, study_name="emotion")
@@ -482,7 +497,7 @@ def test_what_a_person_reads_of_a_study_is_drawn_and_counted(store: Path) -> Non
     assert sum(shares.values()) == pytest.approx(1)
 
     with tracking.record("study", settings) as parent:
-        summary.record_study(study, Plan(settings, "none", {}), parent)
+        progress.record_trials(study, Plan(settings, "none", {}), parent, finished=True)
     names = {file.path for file in MlflowClient().list_artifacts(parent.id)}
     assert names - {"changes.diff"} == {"trials.csv", "study.html", "environment.json"}
     cost = summary.cost(table, settings, parent)

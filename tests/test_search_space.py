@@ -16,12 +16,14 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.splitting import subsample
 from pipeline.errors import InputError
 from pipeline.registry import NETWORKS
+from pipeline.reports.notes import command_line
 from pipeline.settings import TrainSettings, recipe
 from search.grids import report_grid
 from search.methods import SPACES, samplers, space
 from search.settings import SearchSettings
-from search.studies import finalize, storage, summary
+from search.studies import finalize, proposals, storage, summary
 from search.studies.plan import Plan, starting_values
+from search.studies.results import Finalist
 from search.studies.study import open_study, require_known_choices
 from search.studies.trial import comparable_epoch
 
@@ -111,6 +113,8 @@ def test_no_trial_is_compared_before_all_have_seen_whole_faces(name: str, networ
     plan = Plan(settings, "faces", {})
     small = plan.max_small_epochs
     first, *_ = samplers.rungs(settings.epochs, small)
+    whole = Plan(replace(settings, fix="image_size=48"), "faces", {})
+    assert whole.max_small_epochs == 0
     study = optuna.create_study()
     for _ in range(20):
         point = plan.space.suggest(study.ask())
@@ -184,8 +188,28 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
     assert [trial.number for trial in finalize.finalists(study, 3)] == [1, 3, 0]
 
 
+@pytest.mark.parametrize(("direction", "values", "said"), [
+    ("minimize", [[1.4], [1.5]], "Single seeds do not tell"),
+    ("minimize", [[1.4, 1.41], [1.5]], "are significantly worse"),
+    ("maximize", [[0.9], [0.2]], "are significantly worse"),
+    ("maximize", [[0.9], [0.89]], "does not differ significantly from trial 1"),
+])  # fmt: skip
+def test_a_winner_is_called_better_only_where_seeds_or_faces_tell(
+    direction: str, values: list[list[float]], said: str
+) -> None:
+    study = optuna.create_study(direction=direction)
+    study.set_user_attr("validation_faces", 400)
+    for _ in values:
+        study.tell(study.ask(), 0.5)
+    finalists = [
+        Finalist(one, TrainSettings(), confirmed)
+        for one, confirmed in zip(study.trials, values, strict=True)
+    ]
+    assert said in summary.uncertainty(study, finalists)
+
+
 def test_the_summary_gives_a_command_that_trains_just_these_settings() -> None:
-    text = summary.train_command(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
+    text = command_line(TrainSettings(lr=0.00021234567, batch_size=16, data="abc"))
     assert text == "mlflow run . -e train -P lr=0.00021234567 -P batch_size=16 -P data=abc"
 
 
@@ -199,7 +223,7 @@ def test_the_command_of_the_summary_is_read_as_the_settings_that_won(network: st
         flip=False,
         data="my faces",
     )
-    words = shlex.split(summary.train_command(settings))
+    words = shlex.split(command_line(settings))
     assert words[:5] == ["mlflow", "run", ".", "-e", "train"]
     assert set(words[5::2]) == {"-P"}
     arguments = [part for word in words[6::2] for part in f"--{word}".split("=", 1)]
@@ -264,13 +288,18 @@ def test_a_space_from_a_file_gives_trainings_within_its_bounds(store: Path) -> N
         ({"vary": "optimizer=adam,adamm"}, "optimizer=adamm: expected one of adam"),
         ({"vary": "batch_size=8.5,16"}, "batch_size=8.5: invalid literal"),
         ({"vary": "kernel=3,4"}, "kernel=4: expected odd"),
+        ({"vary": "tta=none,ten_crop", "network": "report"}, "tta=ten_crop: expected none, flip"),
         ({"vary": "seed=1,2"}, "seed is decided by the study"),
         ({"vary": "tta"}, "tta has no range of its own"),
         ({"fix": "dropout=2"}, r"dropout=2: expected in \[0, 1\)"),
         ({"fix": "dropout"}, "fix=dropout: expected name=value"),
         ({"start": "lr=5"}, "start=lr=5: lr=5.0 is outside the search space"),
+        ({"start": "loss='x"}, "start=loss='x: No closing quotation"),
+        ({"vary": "epochs=10..50"}, "epochs: 50 is more than the study's epochs=20"),
         ({"space": "gone.yaml"}, "space=gone.yaml: can't be read"),
         ({"space": "bad.yaml"}, "space=bad.yaml: lr: unknown mim; expected one of"),
+        ({"space": "zero.yaml"}, "dropout: expected values, value, or min and max, not 0"),
+        ({"space": "step.yaml"}, "lr: q: `step > 0` must hold"),
         ({"space": "when.yaml"}, "momentum: when: optimizer is never nadam in this space"),
         ({"space": "wild"}, "space=wild: expected narrow, wide, a .yaml file"),
         ({"vary": "l2"}, "vary=l2: it has no range of its own with network=compact"),
@@ -282,6 +311,8 @@ def test_a_mistake_in_a_space_is_one_line_before_anything_trains(
     store: Path, option: dict[str, str], said: str
 ) -> None:
     (store / "bad.yaml").write_text("parameters:\n  lr: {mim: 0.1, max: 1}\n")
+    (store / "zero.yaml").write_text("parameters:\n  dropout: 0\n")
+    (store / "step.yaml").write_text("parameters:\n  lr: {min: 0.1, max: 1, q: 0}\n")
     conditional = "  optimizer:\n  momentum: {min: 0.8, max: 0.9, when: {optimizer: nadam}}\n"
     (store / "when.yaml").write_text(f"parameters:\n{conditional}")
 
@@ -295,10 +326,12 @@ def test_a_mistake_in_a_space_is_one_line_before_anything_trains(
 
 
 def test_a_given_start_is_tried_first_and_holds_what_is_not_varied() -> None:
-    settings = SearchSettings(start="lr=0.002 batch_size=32 shift=1", grid="none")
+    start = "lr=0.002 batch_size=32 shift=1 epochs=9 width=0.5"
+    settings = SearchSettings(start=start, grid="none")
     plan = Plan(settings, "faces", starting_values(settings))
     [point] = plan.first_points()
-    assert (point["lr"], point["batch_size"]) == (0.002, 32)
+    assert (point["lr"], point["batch_size"], point["epochs"]) == (0.002, 32, 9)
+    assert plan.training(point).width == 0.5
     training = plan.training({"lr": 0.003})
     assert (training.lr, training.batch_size, training.shift) == (0.003, 32, 1)
 
@@ -345,5 +378,14 @@ def test_a_space_may_be_narrowed_in_mid_study_but_gets_no_new_choices(store: Pat
         point = plan.space.suggest(study.ask())
         assert point["optimizer"] in ("adam", "adamw")
         assert 1e-3 <= point["lr"] <= 1e-2
+    plan = replace(plan, settings=replace(plan.settings, sampler="random"))
+    for _ in range(8):
+        proposals.enqueue(study, plan, study.trials)
+        assert plan.space.suggest(study.ask())["optimizer"] in ("adam", "adamw")
     with pytest.raises(InputError, match="optimizer: the study emotion was begun with"):
         open_with("optimizer=adam,lion")
+    with pytest.raises(InputError, match="lr: the study emotion was begun with"):
+        open_with("optimizer=adam,adamw; lr=1e-3..1e-2")
+    fixed = Plan(SearchSettings(fix="optimizer=lion"), "faces", {})
+    begun = study.trials[0].params
+    assert fixed.training(begun).optimizer == begun["optimizer"], "as it was trained"

@@ -88,8 +88,8 @@ class Candidate:
         """95 % interval of the accuracy: Wilson's, or of a group over seeds and faces."""
         if len(self.members) == 1:
             return self.members[0].interval
-        masks = [member.correct for member in self.members]
-        return component_test(masks, [])[:2]
+        low, high, _ = component_test([member.correct for member in self.members], [])
+        return max(low, 0.0), min(high, 1.0)
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,9 @@ def component_test(
     seeds = squares / spare * sum(1 / len(side) for side in sides) if spare else 0.0
     cases = float(faces.var(ddof=1)) / len(faces) if len(faces) > 1 else 0.0
     variance = seeds + cases
-    if variance == 0:
+    if variance < 1e-18:  # one difference on all faces, but for rounding: then the sign test
         same = float(faces.mean())
-        return same, same, float(same == 0)
+        return same, same, min(1.0, 2.0 ** (1 - len(faces))) if same else 1.0
     freedom = variance**2 / (
         (seeds**2 / spare if spare else 0.0) + cases**2 / max(len(faces) - 1, 1)
     )

@@ -1,7 +1,7 @@
 """Slots of a Ray cluster: actors, each of which holds a GPU or some cores of a node.
 
-Ray places the actors, and tells when a node is lost. A job is a child process of its actor, as it
-is one of the command without Ray: a Ray worker that has trained does not always end properly.
+Ray places the actors, and tells when a node is lost. A job is a child process of its actor (without
+Ray it is one of the command): a Ray worker that has trained does not always end properly.
 (Of a machine that fell silent Ray's tasks failed after five minutes, its actors after one.)
 """
 

@@ -1,6 +1,7 @@
 """Tasks: the functions that run as jobs."""
 
 import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,17 @@ def check_device(send: job.Send, precision: str) -> None:
 def measure(send: job.Send, settings: TrainSettings, classes: int) -> dict[str, int]:
     """Parameters, and multiply-adds a face of 48x48 pixels, of the network of `settings`."""
     model = build(settings, precision="float32", classes=classes)
-    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    layers = [layer for layer in model.layers if _kernels(layer)]
     outputs = keras.Model(model.inputs, [layer.output for layer in layers])
-    shapes = [np.shape(out) for out in outputs(np.zeros((1, SIDE, SIDE, 1), np.float32))]
+    shapes = [np.shape(out) for out in outputs([np.zeros((1, SIDE, SIDE, 1), np.float32)])]
     multiply_adds = sum(
-        int(np.prod(layer.kernel.shape)) * int(np.prod(shape[1:-1]))
+        math.prod(kernel) * math.prod(shape[1:-1])
         for layer, shape in zip(layers, shapes, strict=True)
+        for kernel in _kernels(layer)
     )
     return {"parameters": model.count_params(), "multiply_adds": multiply_adds}
+
+
+def _kernels(layer: keras.Layer) -> list[tuple[int, ...]]:
+    """Shapes of a layer's kernels; a separable convolution has two."""
+    return [tuple(weight.shape) for weight in layer.weights if weight.name.endswith("kernel")]

@@ -79,7 +79,7 @@ class CurveSampler(BaseSampler):
     maximise the expected improvement that a Gaussian process over (setting, epoch) sees, mostly
     among mutations of the best settings and of the start. Otherwise, and without a start, two are
     TPE's and the third is the process's, with half of its candidates uniform; with an earlier study
-    (`learn_from`) it is every other one.
+    (`learn_from`) TPE and the process take turns.
 
     It keeps nothing: all it knows is in the study's trials, those that were pruned, that run now or
     that others proposed among them. So it may be made anew for each trial, in any process. The same
@@ -110,7 +110,7 @@ class CurveSampler(BaseSampler):
         """
         self._space = dict(space)
         self._cube = UnitCube(space, conditions or {})
-        self._conditions = dict(conditions or {})
+        self._conditions = {k: c for k, c in (conditions or {}).items() if c[0] in self._space}
         self._start = None if start is None else self._cube.nearest(start)
         self._most_epochs = most_epochs
         self._seed = seed
@@ -162,7 +162,7 @@ class CurveSampler(BaseSampler):
             case "uniform":
                 row = self._cube.uniform(rng, 1)[0]
             case "replay":
-                row = self._untried(curves)[0].row
+                row = self._moved(self._untried(curves)[0].row, rng, step=0.0)
             case "tpe":
                 row = self._tpe(study, trial, search_space, rng)
             case _:
@@ -188,7 +188,7 @@ class CurveSampler(BaseSampler):
         kinds = [trial.system_attrs.get(KIND) for trial in trials if trial.state != TrialState.FAIL]
         first = None
         if self._start is not None:
-            first = next((c for c in curves if self._is_start(c.row)), None)
+            first = next((c for c in curves if self._same(c.row, self._start)), None)
             if first is None and not any(t.system_attrs.get(KIND) == "start" for t in trials):
                 return "start"
         if self._earlier and kinds.count("replay") < REPLAYED and self._untried(curves):
@@ -205,10 +205,6 @@ class CurveSampler(BaseSampler):
         share = 1 if self._earlier else TPE_SHARE
         model = "near" if self._earlier else "anywhere"
         return "tpe" if kinds.count("tpe") < share * (kinds.count(model) + 1) else model
-
-    def _is_start(self, row: Array) -> bool:
-        assert self._start is not None
-        return self._same(row, self._start)
 
     def _same(self, row: Array, wanted: Array) -> bool:
         """Whether a row has the values of `wanted` that apply; NaN there fits any."""

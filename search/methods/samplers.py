@@ -1,5 +1,6 @@
 """Samplers, which propose settings, and pruners, which end trials early."""
 
+import warnings
 from copy import copy
 
 import optuna
@@ -19,6 +20,9 @@ REDUCTION = 2
 """Reduction factor of successive halving: the better half of the trials at a rung continues."""
 RANDOM_TRIALS = 10
 """Random trials before TPE uses its model (Optuna's default)."""
+
+# Optuna 6 will have no start for CMA-ES.
+warnings.filterwarnings("ignore", message="`x0` has been deprecated")
 
 
 def sampler_seed(base: int, trials: int) -> int:

@@ -30,12 +30,12 @@ from optuna.distributions import (
 )
 
 from pipeline import registry
-from pipeline.data import SIDE
 from pipeline.errors import InputError
 from pipeline.registry import NETWORKS
 from pipeline.settings import Field, Hyperparameters, Range, is_reference, recipe
 from search.methods import SPACES
 from search.methods.curve_sampler import recorded_space
+from search.methods.unit_cube import contains
 from search.settings import SearchSettings
 
 Point = dict[str, Any]
@@ -76,12 +76,12 @@ class Space:
         """
         expected = {name for name in self.bounds if self.applies(name, point)}
         return point.keys() == expected and all(
-            _contains(self.bounds[name], value) for name, value in point.items()
+            contains(self.bounds[name], value) for name, value in point.items()
         )
 
     def contains_value(self, name: str, value: Any) -> bool:
         """Whether `value` is within the bounds of the parameter `name`."""
-        return name in self.bounds and _contains(self.bounds[name], value)
+        return name in self.bounds and contains(self.bounds[name], value)
 
     def complete(self, point: Point, base: Hyperparameters) -> Point:
         """A point of the whole space: the values of `point`, and beyond them those of `base`.
@@ -131,10 +131,11 @@ def make_space(settings: SearchSettings) -> Space:
             bounds[name] = line
             when |= _condition(name, {})
             continue
-        found = _distribution(name, line or {}, settings)
+        line = {} if line is None else line
+        found = _distribution(name, line, settings)
         if isinstance(found, BaseDistribution):
             bounds[name] = found
-            when |= _condition(name, line or {})
+            when |= _condition(name, line)
         elif found is not None:
             fixed[name] = found[0]
         elif name in named:
@@ -148,6 +149,12 @@ def make_space(settings: SearchSettings) -> Space:
     ordered = sorted(bounds, key=lambda name: name in when)  # a condition's setting comes first
     space = Space({name: bounds[name] for name in ordered}, when, fixed)
     _check_conditions(space)
+    longest = _extremes(bounds.get("epochs"), fixed.get("epochs", 0))[1]
+    if longest > settings.epochs:
+        raise InputError(
+            f"space: epochs: {longest} is more than the study's epochs={settings.epochs}; give "
+            f"epochs={longest}"
+        )
     within = IN_THE_LOSS if settings.objective == "loss" else ()
     if varied := [name for name in (*within, "targets") if name in bounds]:
         raise InputError(
@@ -199,7 +206,11 @@ def _varied(text: str) -> dict[str, Any]:
 def parse_values(text: str, option: str) -> Point:
     """Values from name=value, with blanks or semicolons between. Raises InputError."""
     found = {}
-    for part in shlex.split(text.replace(";", " ")):
+    try:
+        parts = shlex.split(text.replace(";", " "))
+    except ValueError as error:
+        raise InputError(f"{option}={text}: {error}") from None
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"{option}={part}: expected name=value")
@@ -244,23 +255,27 @@ def _distribution(
     if "value" in line:
         return (_value(field, line["value"]),)
     if "values" in line:
-        return _categorical(field, line["values"], where)
+        return _categorical(field, line["values"], settings, where)
     if "min" in line or "max" in line:
-        return _interval(field, line, where)
+        return _interval(field, line, settings, where)
     return _own_range(field, settings, where)
 
 
-def _categorical(field: Field, values: Any, where: str) -> BaseDistribution:
+def _categorical(
+    field: Field, values: Any, settings: SearchSettings, where: str
+) -> BaseDistribution:
     if not isinstance(values, list) or not values:
         raise InputError(f"{where}: {field.name}: expected a list of values")
     choices = tuple(dict.fromkeys(_value(field, value) for value in values))
     for value in choices:
-        _check_alone(field.name, value)
+        _check_alone(field.name, value, settings.network)
     return CategoricalDistribution(choices)
 
 
-def _interval(field: Field, line: Mapping[str, Any], where: str) -> BaseDistribution:
-    name, kind = field.name, line.get("distribution", "uniform")
+def _interval(
+    field: Field, line: Mapping[str, Any], settings: SearchSettings, where: str
+) -> BaseDistribution:
+    name, kind = field.name, str(line.get("distribution", "uniform"))
     if kind not in DISTRIBUTIONS | LOG_DISTRIBUTIONS:
         raise InputError(
             f"{where}: {name}: unknown distribution {kind}; expected one of "
@@ -275,11 +290,13 @@ def _interval(field: Field, line: Mapping[str, Any], where: str) -> BaseDistribu
     if log and low <= 0:
         raise InputError(f"{where}: {name}: min {low} of a logarithmic range must be above 0")
     for end in (low, high):
-        _check_alone(name, end)
-    step: Any = {"step": field.plain_type(line["q"])} if "q" in line and not log else {}
-    if field.plain_type is int:
-        return IntDistribution(low, high, log=log, **step)
-    return FloatDistribution(low, high, log=log, **step)
+        _check_alone(name, end, settings.network)
+    kind_of: Any = IntDistribution if field.plain_type is int else FloatDistribution
+    try:
+        step: Any = {"step": field.plain_type(line["q"])} if "q" in line and not log else {}
+        return kind_of(low, high, log=log, **step)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {name}: q: {error}") from None
 
 
 def _own_range(field: Field, settings: SearchSettings, where: str) -> BaseDistribution | None:
@@ -303,9 +320,9 @@ def _own_range(field: Field, settings: SearchSettings, where: str) -> BaseDistri
     return CategoricalDistribution((*search, *added))
 
 
-def _check_alone(name: str, value: Any) -> None:
+def _check_alone(name: str, value: Any, network: str) -> None:
     """Check a value against the settings that depend on it, beside the defaults."""
-    Hyperparameters(**({name: value} | ({"network": "compact"} if name != "network" else {})))
+    Hyperparameters(network=network, **{name: value})
 
 
 def _condition(name: str, line: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
@@ -332,7 +349,7 @@ def _has_effect(
         return True
     if other in fixed:
         return bool(fixed[other] == value)
-    return other not in bounds or _contains(bounds[other], value)
+    return other not in bounds or contains(bounds[other], value)
 
 
 def _check_conditions(space: Space) -> None:
@@ -340,20 +357,26 @@ def _check_conditions(space: Space) -> None:
         if other in space.when:
             raise InputError(f"space: {name}: when: {other} has a condition itself")
         bounds = space.bounds.get(other)
-        if name in space.bounds and bounds is not None and not _contains(bounds, value):
+        if name in space.bounds and bounds is not None and not contains(bounds, value):
             raise InputError(f"space: {name}: when: {other} is never {value} in this space")
 
 
 def max_small_epochs(settings: SearchSettings, space: Space, base: Hyperparameters) -> int:
     """The most epochs at a smaller image size that a trial may have."""
-    whole = replace(base, epochs=settings.epochs)
-    sizes, shares = space.bounds.get("image_size"), space.bounds.get("resize_at")
-    if isinstance(sizes, CategoricalDistribution | IntDistribution):
-        choices: Any = sizes.choices if isinstance(sizes, CategoricalDistribution) else [sizes.low]
-        whole = replace(whole, image_size=min(*choices, SIDE))
-    if isinstance(shares, FloatDistribution):
-        whole = replace(whole, resize_at=shares.high)
+    smallest, _ = _extremes(space.bounds.get("image_size"), base.image_size)
+    _, share = _extremes(space.bounds.get("resize_at"), base.resize_at)
+    whole = replace(base, epochs=settings.epochs, image_size=smallest, resize_at=share)
     return whole.small_epochs
+
+
+def _extremes(bounds: BaseDistribution | None, value: Any) -> tuple[Any, Any]:
+    """The lowest and the highest value within bounds of numbers; `value` without any."""
+    match bounds:
+        case CategoricalDistribution():
+            return min(bounds.choices), max(bounds.choices)  # type: ignore[type-var]
+        case IntDistribution() | FloatDistribution():
+            return bounds.low, bounds.high
+    return value, value
 
 
 def _suggest(trial: optuna.Trial, name: str, bounds: BaseDistribution) -> Any:
@@ -378,14 +401,3 @@ def _nearest(bounds: BaseDistribution, value: Any) -> Any:
     if isinstance(bounds, IntDistribution | FloatDistribution):
         return min(max(value, bounds.low), bounds.high)
     return value
-
-
-def _contains(bounds: BaseDistribution, value: Any) -> bool:
-    match bounds:
-        case IntDistribution():
-            return isinstance(value, int) and bounds.low <= value <= bounds.high
-        case FloatDistribution():
-            return bounds.low <= value <= bounds.high
-        case CategoricalDistribution():
-            return value in bounds.choices
-    return False

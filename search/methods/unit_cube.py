@@ -150,7 +150,8 @@ def contains(bounds: BaseDistribution, value: Any) -> bool:
         case CategoricalDistribution():
             return value in bounds.choices
         case FloatDistribution() | IntDistribution():
-            return isinstance(value, int | float) and bounds.low <= value <= bounds.high
+            is_inside = isinstance(value, int | float) and bounds.low <= value <= bounds.high
+            return is_inside and (isinstance(bounds, FloatDistribution) or value == int(value))
     raise TypeError(f"no bounds that can be drawn from: {bounds}")
 
 

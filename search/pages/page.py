@@ -47,8 +47,6 @@ class PageInfo:
     cost_name: str = "cost"
     n_done: int | None = None
     """Trials that have ended for good; where it is not given, those that have ended."""
-    seconds_left: float | None = None
-    """Time left; estimated from the trials so far where it is not given."""
 
 
 def render(study: optuna.Study, about: PageInfo) -> str:
@@ -116,11 +114,7 @@ def _counts(rows: Sequence[Row]) -> list[tuple[str, str, int]]:
 
 def _time_left(rows: Sequence[Row], about: PageInfo, settled: int) -> str:
     """Time until the trials have ended, in words, at the pace of those that have; or nothing."""
-    if about.finished:
-        return ""
-    if about.seconds_left is not None:
-        return duration(about.seconds_left)
-    if not settled:
+    if about.finished or not settled:
         return ""
     pace = timeline.seconds_of_training(rows) / settled
     return duration(pace * max(about.wanted - settled, 0))

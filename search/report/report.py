@@ -71,7 +71,7 @@ def render(address: str, faces: Dataset) -> str:
         sgd=steps.rows[1].training,
         study=(study := evidence.study(faces.digest)),
         summary=_html(study.summary) if study else "",
-        trials=_best(study) if study else None,
+        trials=best_trials(study) if study else None,
         champion=evidence.champion(),
         test_faces=TEST_FACES,
         max_epochs=MAX_EPOCHS,
@@ -100,20 +100,21 @@ def _html(markdown: str) -> Markup:
     return Markup(rendered.replace("<h2>", "<h3>").replace("</h2>", "</h3>"))
 
 
-def _best(study: evidence.Study) -> tuple[list[str], list[list[str]]]:
+def best_trials(study: evidence.Study) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of the best trials; a parameter that never varies has no column."""
     trials = study.trials.sort_values("best_value", ascending=study.objective == "loss")
     varying = [name for name in trials if name.startswith("param_") and trials[name].nunique() > 1]
     columns = ["number", "state", "best_value", "epochs", *varying]
-    rows = [[_cell(name, row[name]) for name in columns] for _, row in trials.iterrows()]
+    is_share = study.objective != "loss"
+    rows = [[_cell(name, row[name], is_share) for name in columns] for _, row in trials.iterrows()]
     names = ["trial", "state", f"validation {study.objective}", "epochs"]
     return [*names, *(name.removeprefix("param_") for name in varying)], rows[:BEST_TRIALS]
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any, is_share: bool) -> str:
     """A cell of the trials' table; empty where a trial has no such value."""
     if pd.isna(value):
         return ""
     if name == "best_value":
-        return percent(value) if value <= 1 else f"{value:.4f}"
+        return percent(value) if is_share else f"{value:.4f}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from search.settings import SearchSettings
-from search.studies import progress, storage
+from search.studies import storage
 from search.studies.deadline import Deadline
 from search.studies.plan import Plan
 from search.studies.results import confirmed_in_round, shown
@@ -87,7 +87,7 @@ class Display:
         settings = self._plan.settings
         n_done = storage.count(trials).n_done
         parts = [f"{n_done} of {settings.trials} trials"]
-        if best := progress.best_trial(trials, maximize=settings.maximize):
+        if best := storage.best_trial(trials, maximize=settings.maximize):
             value = shown(best.value or 0.0, settings.objective)
             parts.append(f"best {value} (trial {best.number})")
         with self._lock:

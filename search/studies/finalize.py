@@ -19,7 +19,7 @@ from pipeline.runs.tracking import Run
 from pipeline.settings import EvaluateSettings, TrainSettings
 from search.jobs import EVALUATE_CHILD, TRAIN_CHILD, TRAIN_TRIAL, job, placement
 from search.jobs.placement import Slots
-from search.studies import champion, front, storage, summary
+from search.studies import champion, front, progress, storage, summary
 from search.studies.deadline import Deadline
 from search.studies.display import Display
 from search.studies.lease import Lease, Leases
@@ -81,7 +81,7 @@ def _end(
         best = finalists(study)
     if not best:
         raise TrainingError(f"no trial of the study {study.study_name} has finished; see its runs")
-    summary.record_study(study, plan, parent)
+    progress.record_trials(study, plan, parent, finished=True)
     confirmed = _race(study, plan, parent, best, deadline, display)
     winner = confirmed[0]
     display.stop()

@@ -28,7 +28,7 @@ def pareto(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def spread(front: Sequence[FrozenTrial], count: int) -> list[FrozenTrial]:
-    """`count` points of a front: the best, the cheapest, and others evenly between by log cost."""
+    """At most `count` points of a front: the best, the cheapest, and others evenly by log cost."""
     if len(front) <= count:
         return list(reversed(front))
     logs = np.log([trial.user_attrs[COST] for trial in front])
@@ -45,7 +45,7 @@ def scalarised(study: optuna.Study, seed: int) -> optuna.Study:
     """
     rng = np.random.default_rng(seed)
     weight = 0.0 if rng.random() < WITHOUT_COST else rng.random()
-    trials = [t for t in study.get_trials() if t.state.is_finished()]
+    trials = [t for t in study.get_trials() if t.state != TrialState.WAITING]
     costs = [math.log(t.user_attrs[COST]) for t in trials if COST in t.user_attrs]
     low, high = min(costs, default=0.0), max(costs, default=0.0)
     values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]

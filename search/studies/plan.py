@@ -63,11 +63,11 @@ class Plan:
             "keep_epoch": "best",  # as the pruner judges; it finds the length (`Space.suggest`)
             "monitor": settings.objective,
         }
-        return replace(recipe(TrainSettings, settings.network), **own, **self.start)
+        return replace(recipe(TrainSettings, settings.network), **own | self.start)
 
     def training(self, point: Point) -> TrainSettings:
         """The training of a trial with the parameters of `point`."""
-        return replace(self.base, **self.space.fixed, **point)
+        return replace(self.base, **self.space.fixed | point)
 
     @cached_property
     def classes(self) -> int:
@@ -77,7 +77,7 @@ class Plan:
     @property
     def max_small_epochs(self) -> int:
         """The most epochs at a smaller image size that a trial may have."""
-        return max_small_epochs(self.settings, self.space, self.base)
+        return max_small_epochs(self.settings, self.space, self.training({}))
 
     def first_points(self) -> list[Point]:
         """Points that are tried before any proposal: the start or the recipe, the report's grid.

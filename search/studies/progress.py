@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.data import votes
 from pipeline.errors import InputError
-from pipeline.reports.notes import code_block, command_line
+from pipeline.reports.notes import code_block, command_line, words
 from pipeline.runs import outbox
 from pipeline.runs.tracking import Run
 from pipeline.settings import TrainSettings
@@ -20,7 +20,6 @@ from search.methods.samplers import rungs
 from search.pages import page
 from search.pages.rows import STATES, Aim
 from search.studies import storage
-from search.studies.commands import params_text, train_command
 from search.studies.front import COST
 from search.studies.plan import Plan
 from search.studies.table import trials_table
@@ -54,7 +53,8 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
         return
     try:
         trials = study.get_trials(deepcopy=False)
-        count, best = storage.count(trials), best_trial(trials, maximize=plan.settings.maximize)
+        count = storage.count(trials)
+        best = storage.best_trial(trials, maximize=plan.settings.maximize)
         number = best.number if best else None
         is_last = count.n_done >= plan.settings.trials and not count.running
         is_due = time.monotonic() - written.time >= INTERVAL
@@ -71,14 +71,18 @@ def record_progress(study: optuna.Study, plan: Plan, parent: Run) -> None:
 
 
 def _write(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan, parent: Run) -> None:
-    best = best_trial(trials, maximize=plan.settings.maximize)
+    best = storage.best_trial(trials, maximize=plan.settings.maximize)
     if best and best.value is not None:
         name = f"val/best_{plan.settings.objective}"
         parent.log_metrics({name: best.value}, step=storage.count(trials).n_done)
     parent.describe(_description(study, trials, plan))
-    table = trials_table(study)
-    parent.log_text(table.to_csv(index=False), "trials.csv")
-    parent.log_text(page.render(study, page_info(study, plan, finished=False)), "study.html")
+    record_trials(study, plan, parent, finished=False)
+
+
+def record_trials(study: optuna.Study, plan: Plan, parent: Run, *, finished: bool) -> None:
+    """Log trials.csv and study.html; `finished`: no further trial begins."""
+    parent.log_text(trials_table(study).to_csv(index=False), "trials.csv")
+    parent.log_text(page.render(study, page_info(study, plan, finished=finished)), "study.html")
 
 
 def page_info(study: optuna.Study, plan: Plan, *, finished: bool) -> page.PageInfo:
@@ -125,15 +129,8 @@ def rungs_of(plan: Plan) -> list[int]:
     return rungs(plan.settings.epochs, plan.max_small_epochs)
 
 
-def best_trial(trials: Sequence[FrozenTrial], *, maximize: bool) -> FrozenTrial | None:
-    """The finished trial with the best value, of equals the first."""
-    sign = 1.0 if maximize else -1.0
-    finished = [one for one in trials if one.state == TrialState.COMPLETE]
-    return max(finished, key=lambda one: (sign * (one.value or 0.0), -one.number), default=None)
-
-
 def _command(plan: Plan, one: FrozenTrial) -> str:
-    return train_command(plan.training(one.params))
+    return command_line(plan.training(one.params))
 
 
 def _description(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan) -> str:
@@ -144,14 +141,15 @@ def _description(study: optuna.Study, trials: Sequence[FrozenTrial], plan: Plan)
     counts = [f"{names.count(state)} {word}" for state, word in STATES.items() if state in names]
     n_done = storage.count(trials).n_done
     lines = [f"{n_done} of {plan.settings.trials} trials have ended ({', '.join(counts)})."]
-    if best := best_trial(trials, maximize=plan.settings.maximize):
+    if best := storage.best_trial(trials, maximize=plan.settings.maximize):
         lines += [
             f"**Best so far: {aim.name} {aim.text(best.value)}**, trial {best.number}: "
-            f"{params_text(best.params)}",
+            f"{', '.join(words(best.params))}",
             code_block(_command(plan, best)),
         ]
     lines += [
-        f"- trial {one.number} is running, epoch {one.last_step or 0}: {params_text(one.params)}"
+        f"- trial {one.number} is running, epoch {one.last_step or 0}: "
+        + ", ".join(words(one.params))
         for one in trials
         if one.state == TrialState.RUNNING
     ]

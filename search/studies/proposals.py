@@ -5,25 +5,27 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import InputError
 from pipeline.settings import NetworkSettings
 from search.jobs import MEASURE, job
+from search.methods.curve_sampler import recorded_space
 from search.methods.samplers import make_sampler, sampler_seed
 from search.methods.space import Point
 from search.studies import front
 from search.studies.plan import Plan
 
 MOST_DRAWS = 200
-"""Proposals that may be too large before the study gives up."""
+"""Proposals that may be out of reach before the study gives up."""
 
 
 def enqueue(study: optuna.Study, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
     """Make the next ask of `study` a first point that was not tried, or set its sampler.
 
-    One at a time: Optuna takes waiting trials in their order, and a repeat must not wait behind
-    points for which the study may have no trials left.
+    A sampler does not know limits of size, nor choices that the space has lost: then its proposal
+    is enqueued. One at a time: Optuna takes waiting trials in their order, and a repeat must not
+    wait behind points for which the study may have no trials left.
     """
     settings = plan.settings
     tried = [trial.system_attrs.get("fixed_params") for trial in trials]
@@ -35,8 +37,9 @@ def enqueue(study: optuna.Study, plan: Plan, trials: Sequence[FrozenTrial]) -> N
     seed = sampler_seed(settings.seed, len(trials))
     start = first[0] if first else {}
     study.sampler = _sampler(plan, seed, start)
-    if settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds:
-        study.enqueue_trial(_fitting(study, plan, start, seed))
+    is_limited = settings.cost != "none" or settings.max_parameters or settings.max_multiply_adds
+    if is_limited or recorded_space(trials, plan.space.bounds) != plan.space.bounds:
+        study.add_trial(_fitting(study, plan, start, seed))
 
 
 def _sampler(plan: Plan, seed: int, start: Point) -> BaseSampler:
@@ -52,36 +55,37 @@ def _sampler(plan: Plan, seed: int, start: Point) -> BaseSampler:
     return sampler
 
 
-def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> Point:
-    """A proposal within the limits, drawn on a copy of the study, so that others cost no trial."""
+def _fitting(study: optuna.Study, plan: Plan, start: Point, seed: int) -> FrozenTrial:
+    """A waiting trial within the limits, drawn on a copy of the study, so that others cost none."""
     settings = plan.settings
     if settings.cost != "none":
         copy = front.scalarised(study, seed)
     else:
         copy = optuna.create_study(direction=study.direction)
-        copy.add_trials([trial for trial in study.get_trials() if trial.state.is_finished()])
+        copy.add_trials([t for t in study.get_trials() if t.state != TrialState.WAITING])
     for draw in range(MOST_DRAWS):
         copy.sampler = _sampler(plan, sampler_seed(seed, draw), start)
         asked = copy.ask()
         point = plan.space.suggest(asked)
-        if fits(point, plan):
-            return point
+        if plan.space.contains(point) and fits(point, plan):
+            # A sampler reads from these attributes how far it has come.
+            own = copy.get_trials(deepcopy=False)[asked.number].system_attrs
+            return create_trial(
+                state=TrialState.WAITING, system_attrs=own | {"fixed_params": point}
+            )
         copy.tell(asked, state=TrialState.FAIL)
     raise InputError(
         f"max_parameters={settings.max_parameters} max_multiply_adds={settings.max_multiply_adds}: "
-        f"none of {MOST_DRAWS} proposals is that small; raise them, or vary width to smaller values"
+        f"none of {MOST_DRAWS} proposals is in the space and that small; raise them, or vary width "
+        "to smaller values"
     )
 
 
 def fits(point: Point, plan: Plan) -> bool:
     """Whether the network of `point` is within `max_parameters` and `max_multiply_adds`."""
     settings = plan.settings
-    if not settings.max_parameters and not settings.max_multiply_adds:
-        return True
-    size = cost(point, plan)
-    return (size["parameters"] <= (settings.max_parameters or float("inf"))) and size[
-        "multiply_adds"
-    ] <= (settings.max_multiply_adds or float("inf"))
+    most = {"parameters": settings.max_parameters, "multiply_adds": settings.max_multiply_adds}
+    return all(cost(point, plan)[name] <= limit for name, limit in most.items() if limit)
 
 
 _costs: dict[tuple[Any, ...], dict[str, int]] = {}

@@ -21,7 +21,7 @@ SIGNIFICANT_Z = 1.96
 class Finalist:
     """A trial among the best, and the objective of its settings on seeds that no trial had.
 
-    `confirmed` is worse than any value for a seed on which the training failed.
+    A seed on which the training failed has a value in `confirmed` that is worse than any other.
     """
 
     trial: FrozenTrial
@@ -57,7 +57,8 @@ def standard_error(finalists: Sequence[Finalist], faces: int) -> float:
     """Standard error of one confirmed value: by seeds, or by `faces` if that is larger.
 
     By seeds it is the pooled standard deviation. By faces it is that of a share of `faces`
-    validation faces; all finalists are judged on the same ones, so it errs on the safe side.
+    validation faces (0 for a value that is no share); all finalists are judged on the same ones, so
+    it is rather too large. 0 if neither is known.
     """
     spreads = [stdev(f.confirmed) ** 2 for f in finalists if len(f.confirmed) > 1]
     by_seed = mean(spreads) ** 0.5 if spreads else 0.0

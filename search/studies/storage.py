@@ -113,15 +113,21 @@ def ended_early(
     trials: Sequence[FrozenTrial], target: float | None, stop_after: int, *, maximize: bool
 ) -> bool:
     """Whether `target` was reached, or `stop_after` trials (0: off) brought no better best."""
-    sign = 1.0 if maximize else -1.0
-    trials = [t for t in trials if t.state.is_finished()]
-    finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-    if not finished:
+    best = best_trial(trials, maximize=maximize)
+    if best is None:
         return False
-    best = max(finished, key=lambda t: (sign * (t.value or 0.0), -t.number))
+    sign = 1.0 if maximize else -1.0
     reached = target is not None and sign * (best.value or 0.0) >= sign * target
-    since = sum(t.number > best.number and t.state != TrialState.FAIL for t in trials)
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    since = sum(t.number > best.number and t.state in ended for t in trials)
     return reached or 0 < stop_after <= since
+
+
+def best_trial(trials: Sequence[FrozenTrial], *, maximize: bool) -> FrozenTrial | None:
+    """The finished trial with the best value, of equals the first."""
+    sign = 1.0 if maximize else -1.0
+    finished = [one for one in trials if one.state == TrialState.COMPLETE]
+    return max(finished, key=lambda one: (sign * (one.value or 0.0), -one.number), default=None)
 
 
 def retry_history(trial: FrozenTrial) -> list[int]:

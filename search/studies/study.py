@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +21,7 @@ from pipeline.runs.tracking import Run
 from pipeline.settings import LATEST
 from pipeline.steps.data import dataset_address
 from search.jobs import job, placement
+from search.methods.curve_sampler import recorded_space
 from search.methods.samplers import make_pruner, silence_optuna
 from search.methods.space import Point
 from search.settings import SearchSettings
@@ -170,26 +171,24 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
 
 
 def require_known_choices(study: optuna.Study, plan: Plan) -> None:
-    """Raise InputError if the space has choices that the study's trials did not have.
+    """Raise InputError if the space has parameters that Optuna refuses beside those of its trials.
 
-    Optuna refuses them under a known name. Other bounds, and fewer choices, may change.
+    It wants the same scale and choices under one name. Other bounds, and fewer choices, may come.
     """
-    for name, bounds in plan.space.bounds.items():
-        for one in study.get_trials(deepcopy=False):
-            known = one.distributions.get(name)
-            if known is None or known == bounds:
-                continue
-            if isinstance(known, CategoricalDistribution) and isinstance(
-                bounds, CategoricalDistribution
-            ):
-                fits = set(bounds.choices) <= set(known.choices)
-            else:
-                fits = type(known) is type(bounds)
-            if not fits:
+    trials = study.get_trials(deepcopy=False)
+    space = recorded_space(trials, plan.space.bounds)
+    for known in (one.distributions for one in trials):
+        for name in known.keys() & space.keys():
+            if _kind(known[name]) != _kind(space[name]):
                 raise InputError(
-                    f"space: {name}: the study {study.study_name} was begun with {known}; it can "
-                    "take fewer values, but no others; give another study="
+                    f"space: {name}: the study {study.study_name} was begun with {known[name]}; it "
+                    "can take other bounds or fewer choices, but no new choices and no other "
+                    "scale; give another study="
                 )
+
+
+def _kind(bounds: BaseDistribution) -> tuple[object, ...]:
+    return type(bounds), getattr(bounds, "log", None), getattr(bounds, "choices", None)
 
 
 _one_thread = threading.Lock()
@@ -268,7 +267,8 @@ class Worker:
         taken = self.study.ask()
         taken.set_user_attr("process", process.this_process())
         taken.set_user_attr("worker", self.number)
-        point = self.plan.space.suggest(taken)
+        self.plan.space.suggest(taken)
+        point = taken.params  # a repeat has those of its first time, also what varies no more
         if (name := self.plan.settings.cost) != "none":
             taken.set_user_attr(front.COST, proposals.cost(point, self.plan)[name])
         return taken, point

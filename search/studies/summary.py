@@ -1,33 +1,26 @@
-"""Summary of a study on its run: trials.csv, study.html and summary.md."""
+"""Summary of a study on its run: summary.md."""
 
 from collections.abc import Mapping, Sequence
 
 import optuna
 import pandas as pd
+from optuna.study import StudyDirection
 
 from pipeline.percent import percent
-from pipeline.reports.notes import code_block
+from pipeline.reports.notes import code_block, command_line, words
 from pipeline.runs import queries
 from pipeline.runs.metric_names import RECORDING_SECONDS
 from pipeline.runs.tracking import Run
 from search.grids import report_grid
-from search.pages import page
 from search.pages.importance import importance
 from search.settings import SearchSettings
 from search.studies import front
-from search.studies.commands import params_text, train_command
 from search.studies.plan import Plan
-from search.studies.progress import against, page_info
-from search.studies.results import Finalist, Verdict, not_worse, shown
+from search.studies.progress import against
+from search.studies.results import Finalist, Verdict, not_worse, shown, standard_error
 from search.studies.table import PARAM, trials_table
 
 STATE_NAMES = {"complete": "finished", "fail": "failed"}
-
-
-def record_study(study: optuna.Study, plan: Plan, parent: Run) -> None:
-    """Log trials.csv and study.html of a study whose trials have ended."""
-    parent.log_text(trials_table(study).to_csv(index=False), "trials.csv")
-    parent.log_text(page.render(study, page_info(study, plan, finished=True)), "study.html")
 
 
 def record(
@@ -45,7 +38,7 @@ def record(
     finalists = "\n".join(
         f"| {f.trial.number} | {shown(f.mean, name)} "
         f"| {', '.join(shown(v, name) for v in f.confirmed)} "
-        f"| {shown(f.trial.value or 0.0, name)} | {params_text(f.trial.params)} |"
+        f"| {shown(f.trial.value or 0.0, name)} | {', '.join(words(f.trial.params))} |"
         for f in confirmed
     )
     labels = against(study, winner.settings)
@@ -55,10 +48,10 @@ def record(
 
 Best settings, trial {winner.trial.number}:
 
-{code_block(train_command(winner.settings))}
+{code_block(command_line(winner.settings))}
 
 Validation {name} {shown(winner.mean, name)}, mean of {seeds} that the search
-had not used{f", against {labels}" if labels else ""}. {_uncertainty(study, confirmed)}
+had not used{f", against {labels}" if labels else ""}. {uncertainty(study, confirmed)}
 
 Test accuracy {queries.test_text(queries.test_accuracy(tested))},
 measured once, after the choice.
@@ -97,7 +90,7 @@ def _front(study: optuna.Study, plan: Plan) -> str:
     rows = "\n".join(
         f"| {t.number} | {t.user_attrs[front.COST]:,} "
         f"| {shown(t.value or 0.0, settings.objective)} "
-        f"| `{train_command(plan.training(t.params))}` |"
+        f"| `{command_line(plan.training(t.params))}` |"
         for t in front.pareto(study)
     )
     name = settings.cost.replace("_", "-")
@@ -107,9 +100,12 @@ def _front(study: optuna.Study, plan: Plan) -> str:
     )
 
 
-def _uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
+def uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     """A sentence on the finalists that are not significantly worse, and the cheapest of them."""
-    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0)
+    is_share = study.direction == StudyDirection.MAXIMIZE  # a loss is none
+    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0) if is_share else 0
+    if len(confirmed) > 1 and not standard_error(confirmed, faces):
+        return "Single seeds do not tell whether the other finalists are worse."
     others = not_worse(confirmed, winner, faces)
     if not others:
         return "The other finalists are significantly worse." if len(confirmed) > 1 else ""
@@ -126,7 +122,7 @@ def _importance_text(shares: Mapping[str, float], name: str) -> str:
     if not shares:
         return f"Too few trials have finished, or all with the same {name}, for an estimate."
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    lines = [f"- {name}: {percent(share, 0)}" for name, share in ranked]
+    lines = [f"- {parameter}: {percent(share, 0)}" for parameter, share in ranked]
     title = f"Share of the variance of validation {name} over finished trials (fANOVA):"
     return "\n".join([title, "", *lines])
 
