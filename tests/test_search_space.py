@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -195,7 +195,7 @@ def test_the_finalists_are_finished_distinct_and_best_first() -> None:
     ("maximize", [[0.9], [0.89]], "does not differ significantly from trial 1"),
 ])  # fmt: skip
 def test_a_winner_is_called_better_only_where_seeds_or_faces_tell(
-    direction: str, values: list[list[float]], said: str
+    direction: Literal["minimize", "maximize"], values: list[list[float]], said: str
 ) -> None:
     study = optuna.create_study(direction=direction)
     study.set_user_attr("validation_faces", 400)
