@@ -14,12 +14,18 @@ from pipeline.runs.signals import PROJECT_RUN
 def find(text: str) -> Path:
     """The path that `text` names: in the folder where the command was typed, else in this one.
 
-    `mlflow run FOLDER` starts a command in FOLDER, wherever it is typed itself.
+    `mlflow run FOLDER` starts a command in FOLDER, wherever it is typed itself. `~` is the home
+    folder: in `source=~/faces` some shells leave it as it is.
     """
+    text = _expanded(text)
     typed_in = caller_folder()
     if typed_in and os.path.lexists(typed_in / text):
         return typed_in / text
     return Path(text)
+
+
+def _expanded(text: str) -> str:
+    return os.path.expanduser(text)  # noqa: PTH111  (pathlib raises where there is no home)
 
 
 def several(text: str) -> list[str]:
@@ -34,7 +40,7 @@ def exists(path: str | Path) -> bool:
 
 def searched(text: str) -> str:
     """Where `find` looked for a relative path, for a message."""
-    folders = [] if Path(text).is_absolute() else [caller_folder(), Path.cwd()]
+    folders = [] if Path(_expanded(text)).is_absolute() else [caller_folder(), Path.cwd()]
     return " or ".join(str(folder) for folder in folders if folder)
 
 

@@ -323,6 +323,7 @@ def test_a_path_under_mlflow_run_is_looked_up_where_it_was_typed(
     monkeypatch.setattr(paths, "caller_folder", lambda: store / "typed")
     assert paths.find("fer2013.csv") == store / "typed" / "fer2013.csv"
     assert paths.find("other.csv") == Path("other.csv")
+    assert paths.find("~/other.csv") == Path.home() / "other.csv"
     assert paths.searched("other.csv") == f"{store / 'typed'} or {store}"
 
 
