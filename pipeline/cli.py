@@ -71,7 +71,7 @@ def run(settings_class: type[AnySettings], *functions: str) -> NoReturn:
 def _explain(error: BaseException) -> str | None:
     """One line about an error that its user can resolve; None for a mistake in the program."""
     if isinstance(error, OSError):
-        is_of_files = type(error).__module__ == "builtins"  # a network library's is one, too
+        is_of_files = type(error).__module__ == "builtins"  # not, for instance, requests' own
         remedy = "; is the disk full, or a folder not writable?"
         has_remedy = is_of_files and error.errno in NOT_WRITTEN
         return reason(error, 300) + (remedy if has_remedy else "")

@@ -267,14 +267,17 @@ class GridSettings(Settings):
     seed: Annotated[int, Setting("Seed of every training.", low=0, high=MAX_SEED)] = 0
 
     def check(self) -> None:
-        given = [row.strip() for row in self.rows.split(",")]
-        known = {*given} <= {str(row) for row in range(1, GRID_ROWS + 1)}
+        known = {*self._given} <= {str(row) for row in range(1, GRID_ROWS + 1)}
         expected = f"all, or numbers from 1 to {GRID_ROWS} with commas between"
         require(self.rows == "all" or known, "rows", self.rows, expected)
 
     def trains(self, row: int) -> bool:
         """Whether row `row`, from 1, is to be trained."""
-        return self.rows == "all" or str(row) in [given.strip() for given in self.rows.split(",")]
+        return self.rows == "all" or str(row) in self._given
+
+    @property
+    def _given(self) -> list[str]:
+        return [row.strip() for row in self.rows.split(",")]
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def test_a_browser_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]
         with socket.create_connection((place.hostname, place.port)) as browser:
             browser.sendall(f"GET /big.wasm HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
             browser.recv(1000)
-            reset = struct.pack("ii", 1, 0)  # closes the connection without a farewell
+            reset = struct.pack("ii", 1, 0)  # closes the connection by a reset
             browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         until(lambda: "process_request" not in str(threading.enumerate()))
     assert capsys.readouterr().err == ""

@@ -45,7 +45,11 @@ def check(settings: PredictSettings) -> None:
             _addresses_of_runs().model_file(address)
     if settings.images != SAMPLE:
         shots.named(settings.images)
-    out = Path(settings.out or "faces.csv")
+    if settings.out:
+        _require_writable(Path(settings.out))
+
+
+def _require_writable(out: Path) -> None:
     if not out.parent.is_dir():
         raise InputError(f"out={out}: no folder {out.parent}")
     if out.is_dir():

@@ -43,8 +43,7 @@ def grid(settings: GridSettings) -> str:
         run.use_dataset(faces, address, context="train")
         work = partial(_measure, run.id, faces.digest)
         trainings = [training_settings(settings, row, address) for row in REPORT]
-        numbered = [*enumerate(trainings, start=1)]
-        rows = [(training, settings.trains(number)) for number, training in numbered]
+        rows = [(one, settings.trains(number)) for number, one in enumerate(trainings, start=1)]
         evaluated = job.run_parallel(settings.workers, work, rows)
         table = _record(REPORT, trainings, evaluated, run, _legend(settings))
         run.describe(_note(settings, table))

@@ -21,9 +21,6 @@ REDUCTION = 2
 RANDOM_TRIALS = 10
 """Random trials before TPE uses its model (Optuna's default)."""
 
-# Optuna 6 will have no start for CMA-ES.
-warnings.filterwarnings("ignore", message="`x0` has been deprecated")
-
 
 def sampler_seed(base: int, trials: int) -> int:
     """Seed of the sampler after `trials` trials, different for each trial of a study.
@@ -139,5 +136,7 @@ def rungs(max_epochs: int, small_epochs: int = 0) -> list[int]:
 
 
 def silence_optuna() -> None:
-    """Turn off Optuna's log messages; the study prints a line a trial."""
+    """Turn off Optuna's log messages, for which the study prints a line a trial, and the warning
+    that Optuna 6 will have no start for CMA-ES."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", message="`x0` has been deprecated")

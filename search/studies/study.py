@@ -173,7 +173,8 @@ def prepare(study: optuna.Study, settings: SearchSettings, parent: Run) -> str:
 def require_known_choices(study: optuna.Study, plan: Plan) -> None:
     """Raise InputError if the space has parameters that Optuna refuses beside those of its trials.
 
-    It wants the same scale and choices under one name. Other bounds, and fewer choices, may come.
+    Optuna wants one scale and the same choices for a name. Other bounds, and fewer choices, are
+    taken.
     """
     trials = study.get_trials(deepcopy=False)
     space = recorded_space(trials, plan.space.bounds)

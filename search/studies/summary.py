@@ -102,8 +102,9 @@ def _front(study: optuna.Study, plan: Plan) -> str:
 
 def uncertainty(study: optuna.Study, confirmed: Sequence[Finalist]) -> str:
     """A sentence on the finalists that are not significantly worse, and the cheapest of them."""
-    is_share = study.direction == StudyDirection.MAXIMIZE  # a loss is none
-    winner, faces = confirmed[0], study.user_attrs.get("validation_faces", 0) if is_share else 0
+    winner, faces = confirmed[0], 0
+    if study.direction == StudyDirection.MAXIMIZE:  # a share of the faces, unlike a loss
+        faces = study.user_attrs.get("validation_faces", 0)
     if len(confirmed) > 1 and not standard_error(confirmed, faces):
         return "Single seeds do not tell whether the other finalists are worse."
     others = not_worse(confirmed, winner, faces)
